@@ -1,0 +1,1 @@
+"""The mains: `python -m jaxgan.experiments.<name>`."""

@@ -1,0 +1,1 @@
+"""Systems: one file each, from Config to train step; pure functions only."""

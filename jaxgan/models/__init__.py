@@ -1,0 +1,1 @@
+"""Networks: one file per family; linen modules only, no loss, no optimiser."""

@@ -1,0 +1,1 @@
+"""The machinery around a train step: devices, checkpoints, logs, the loop."""
