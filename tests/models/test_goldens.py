@@ -1,0 +1,79 @@
+"""U-Nets and discriminators against PyTorch: values, gradients, running statistics.
+
+The goldens hold PyTorch's answers, computed in float64 by `tests/torch_reference.py`,
+and the weights that they belong to.
+"""
+
+import pathlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import parameterized
+from flax import traverse_util
+
+from jaxgan.models import patch, unet
+
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
+TOLERANCE = 1e-4  # of the largest value of an array; float32 reaches 3e-6
+
+U_NET = {"out_channels": 2, "width": 2, "depth": 5, "dropout": 0.0}
+CASES = {
+    "unet_batch": unet.UNet(norm="batch", **U_NET),
+    "unet_instance": unet.UNet(norm="instance", **U_NET),
+    "unet_none": unet.UNet(norm="none", **U_NET),
+    "patch1_batch": patch.PatchDiscriminator(width=4, num_layers=1, norm="batch"),
+    "patch3_instance": patch.PatchDiscriminator(width=2, norm="instance"),
+    "patch3_none": patch.PatchDiscriminator(width=2, norm="none"),
+    "patch5_batch": patch.PatchDiscriminator(width=2, num_layers=5, norm="batch"),
+    "pixel_batch": patch.PixelDiscriminator(width=4, norm="batch"),
+    "pixel_none": patch.PixelDiscriminator(width=4, norm="none"),
+}
+
+
+def load_golden(name: str) -> dict:
+    """Returns a golden as nested dicts of float32 arrays."""
+    with np.load(GOLDENS / f"{name}.npz") as arrays:
+        flat = {key: np.float32(arrays[key]) for key in arrays}
+    golden = traverse_util.unflatten_dict(flat, sep="/")
+    return {"batch_stats": {}, "updated": {"batch_stats": {}}} | golden
+
+
+def run(module: nn.Module, golden: dict) -> dict:
+    """Returns what `golden` holds, computed by `module`."""
+
+    def loss(params, image):
+        variables = {"params": params, "batch_stats": golden["batch_stats"]}
+        output, updated = module.apply(
+            variables, image, train=True, mutable=["batch_stats"]
+        )
+        eval_output = module.apply(variables, image, train=False)
+        return jnp.sum(output * golden["cotangent"]), (output, eval_output, updated)
+
+    loss_and_grad = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    (_, aux), grads = loss_and_grad(golden["params"], golden["image"])
+    output, eval_output, updated = aux
+    return {
+        "output": output,
+        "eval_output": eval_output,
+        "updated": {"batch_stats": updated.get("batch_stats", {})},
+        "grads": dict(zip(("params", "image"), grads, strict=True)),
+    }
+
+
+class GoldenTest(parameterized.TestCase):
+    @parameterized.parameters(*CASES)
+    def test_agrees_with_pytorch(self, name):
+        golden = load_golden(name)
+        actual = run(CASES[name], golden)
+        expected = {key: golden[key] for key in actual}
+        expected = traverse_util.flatten_dict(expected, sep="/")
+        actual = traverse_util.flatten_dict(actual, sep="/")
+        assert actual.keys() == expected.keys()
+        for key, array in expected.items():
+            # A bias before an instance norm has no gradient, but rounding: hence 0.2.
+            scale = max(np.abs(array).max(), 0.2)
+            np.testing.assert_allclose(
+                actual[key], array, rtol=0, atol=TOLERANCE * scale, err_msg=key
+            )

@@ -1,0 +1,349 @@
+"""The networks and the training step of jaxgan in plain PyTorch: what it is held to.
+
+    python tests/torch_reference.py goldens    # writes tests/goldens/*.npz anew
+
+Not a test and never imported by one: the tests read the goldens, so that they run
+without PyTorch. Written from the papers, independently of the JAX code; only the names
+of the layers are shared, so that weights travel by name (`to_flax`). Images are
+`[B, C, H, W]` floats in [-1, 1], discriminators return raw logits.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+GOLDENS = pathlib.Path(__file__).parent / "goldens"
+
+
+def make_norm(norm: str, channels: int) -> nn.Module:
+    """Returns the normalisation that `norm` names, with PyTorch's own defaults."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.1)
+    if norm == "instance":
+        return nn.InstanceNorm2d(channels, eps=1e-5)
+    if norm == "instance_affine":
+        return nn.InstanceNorm2d(channels, eps=1e-5, affine=True)
+    assert norm == "none", norm
+    return nn.Identity()
+
+
+def has_bias(norm: str) -> bool:
+    """Whether a convolution before `norm` has a bias: not if the norm adds one."""
+    return norm in ("instance", "none")
+
+
+class UNet(nn.Module):
+    """Isola et al., 2017, appendix 6.1.1, with the layers of its PyTorch code.
+
+    Level 0 is the outermost. `down{i}` halves the image, `up{i}` doubles it.
+    """
+
+    def __init__(
+        self, in_channels, out_channels, width=64, depth=8, norm="batch", dropout=0.5
+    ):
+        super().__init__()
+        self.depth = depth
+        widths = [width * min(2**i, 8) for i in range(depth)]
+        bias = has_bias(norm)
+        for i in range(depth):
+            before = in_channels if i == 0 else widths[i - 1]
+            down = nn.Conv2d(before, widths[i], 4, 2, 1, bias=bias)
+            self.add_module(f"down{i}", down)
+            if 0 < i < depth - 1:
+                self.add_module(f"down{i}_norm", make_norm(norm, widths[i]))
+        for i in reversed(range(depth)):
+            inner = widths[i] if i == depth - 1 else 2 * widths[i]
+            outer = out_channels if i == 0 else widths[i - 1]
+            up = nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=bias or i == 0)
+            self.add_module(f"up{i}", up)
+            if i > 0:
+                self.add_module(f"up{i}_norm", make_norm(norm, outer))
+            if 4 <= i < depth - 1:
+                self.add_module(f"up{i}_dropout", nn.Dropout(dropout))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        layers = dict(self.named_children())
+        skips = [layers["down0"](image)]
+        for i in range(1, self.depth):
+            x = layers[f"down{i}"](F.leaky_relu(skips[-1], 0.2))
+            skips.append(layers[f"down{i}_norm"](x) if i < self.depth - 1 else x)
+        x = skips.pop()
+        for i in reversed(range(1, self.depth)):
+            x = layers[f"up{i}_norm"](layers[f"up{i}"](F.relu(x)))
+            if f"up{i}_dropout" in layers:
+                x = layers[f"up{i}_dropout"](x)
+            x = torch.cat([skips.pop(), x], 1)
+        return torch.tanh(layers["up0"](F.relu(x)))
+
+
+class PatchDiscriminator(nn.Module):
+    """Isola et al., 2017, appendix 6.1.2: `num_layers` 1, 3, 5 see 16, 70, 286 pixels.
+
+    `num_layers` strided convolutions, then two of stride 1.
+    """
+
+    def __init__(self, in_channels, width=64, num_layers=3, norm="batch"):
+        super().__init__()
+        self.num_layers = num_layers
+        widths = [width * min(2**i, 8) for i in range(num_layers + 1)]
+        self.conv0 = nn.Conv2d(in_channels, width, 4, 2, 1)
+        for i in range(1, num_layers + 1):
+            stride = 2 if i < num_layers else 1
+            bias = has_bias(norm)
+            conv = nn.Conv2d(widths[i - 1], widths[i], 4, stride, 1, bias=bias)
+            self.add_module(f"conv{i}", conv)
+            self.add_module(f"conv{i}_norm", make_norm(norm, widths[i]))
+        self.logits = nn.Conv2d(widths[-1], 1, 4, 1, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        layers = dict(self.named_children())
+        x = F.leaky_relu(self.conv0(image), 0.2)
+        for i in range(1, self.num_layers + 1):
+            x = F.leaky_relu(layers[f"conv{i}_norm"](layers[f"conv{i}"](x)), 0.2)
+        return self.logits(x)
+
+
+class PixelDiscriminator(nn.Module):
+    """Isola et al., 2017, sec. 4.4: 1x1 convolutions only."""
+
+    def __init__(self, in_channels, width=64, norm="batch"):
+        super().__init__()
+        bias = has_bias(norm)
+        self.conv0 = nn.Conv2d(in_channels, width, 1)
+        self.conv1 = nn.Conv2d(width, 2 * width, 1, bias=bias)
+        self.conv1_norm = make_norm(norm, 2 * width)
+        self.logits = nn.Conv2d(2 * width, 1, 1, bias=bias)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = F.leaky_relu(self.conv0(image), 0.2)
+        return self.logits(F.leaky_relu(self.conv1_norm(self.conv1(x)), 0.2))
+
+
+def initialise(network: nn.Module) -> nn.Module:
+    """Draws weights from N(0, .02), norms' scales from N(1, .02); biases are zero."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        elif getattr(layer, "weight", None) is not None:
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+        if getattr(layer, "bias", None) is not None:
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+# --- training ------------------------------------------------------------------------
+
+
+def adversarial_loss(gan_loss: str, logits: torch.Tensor, real: bool) -> torch.Tensor:
+    """Returns the distance of the verdicts to "all real" or "all fake"."""
+    target = torch.full_like(logits, float(real))
+    if gan_loss == "vanilla":
+        return F.binary_cross_entropy_with_logits(logits, target)
+    assert gan_loss == "lsgan", gan_loss
+    return F.mse_loss(logits, target)
+
+
+def adam(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """Returns the optimiser of the paper."""
+    return torch.optim.Adam(network.parameters(), learning_rate, betas=(0.5, 0.999))
+
+
+def make_train_step(
+    gen: nn.Module,
+    disc: nn.Module,
+    gen_optimiser: torch.optim.Optimizer,
+    disc_optimiser: torch.optim.Optimizer,
+    *,
+    gan_loss: str = "vanilla",
+    l1_weight: float = 100.0,
+) -> Callable[[torch.Tensor, torch.Tensor], dict[str, float]]:
+    """Returns `train_step(source, target) -> losses`; D moves first, on half its loss.
+
+    Isola et al., 2017, sec. 3.3.
+    """
+
+    def judge(source, image):
+        return disc(torch.cat([source, image], 1))
+
+    def train_step(source, target):
+        fake = gen(source)
+
+        disc.requires_grad_(True)
+        on_fake = adversarial_loss(gan_loss, judge(source, fake.detach()), False)
+        on_real = adversarial_loss(gan_loss, judge(source, target), True)
+        disc_loss = (on_fake + on_real) / 2
+        disc_optimiser.zero_grad()
+        disc_loss.backward()
+        disc_optimiser.step()
+
+        disc.requires_grad_(False)
+        adversarial = adversarial_loss(gan_loss, judge(source, fake), True)
+        l1 = F.l1_loss(fake, target)
+        gen_loss = adversarial + l1_weight * l1
+        gen_optimiser.zero_grad()
+        gen_loss.backward()
+        gen_optimiser.step()
+
+        losses = {"disc_loss": disc_loss, "gen_loss": gen_loss, "l1": l1}
+        return {name: loss.item() for name, loss in losses.items()}
+
+    return train_step
+
+
+@torch.no_grad()
+def predict(gen: nn.Module, source: torch.Tensor) -> torch.Tensor:
+    """Applies a generator with each image's own statistics and without dropout."""
+    gen.train()
+    for layer in gen.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.eval()
+    return torch.cat([gen(image[None]) for image in source])
+
+
+# --- weights for Flax ----------------------------------------------------------------
+
+
+def to_flax(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Returns a `state_dict` as Flax variables, flat: `params/down0/kernel` ...
+
+    Kernels go from (out, in, h, w) to (h, w, in, out), and those of transposed
+    convolutions from (in, out, h, w) to (h, w, out, in): the same permutation.
+    """
+    names = {
+        "bias": "params/{}/bias",
+        "running_mean": "batch_stats/{}/mean",
+        "running_var": "batch_stats/{}/var",
+    }
+    variables = {}
+    for key, tensor in state.items():
+        layer, name = key.rsplit(".", 1)
+        array = tensor.detach().numpy()
+        if name == "weight" and array.ndim == 4:
+            variables[f"params/{layer}/kernel"] = array.transpose(2, 3, 1, 0)
+        elif name == "weight":
+            variables[f"params/{layer}/scale"] = array
+        elif name in names:
+            variables[names[name].format(layer)] = array
+    return variables
+
+
+# --- goldens -------------------------------------------------------------------------
+
+# Widths small enough for Git, shapes (B, C, H, W) mostly not square, and images large
+# enough that no feature map under a norm is a single pixel.
+CASES = {
+    "unet_batch": (lambda: UNet(1, 2, 2, 5, "batch", 0.0), (2, 1, 32, 64)),
+    "unet_instance": (lambda: UNet(1, 2, 2, 5, "instance", 0.0), (2, 1, 32, 32)),
+    "unet_none": (lambda: UNet(1, 2, 2, 5, "none", 0.0), (2, 1, 32, 32)),
+    "patch1_batch": (lambda: PatchDiscriminator(3, 4, 1, "batch"), (2, 3, 16, 12)),
+    "patch3_instance": (
+        lambda: PatchDiscriminator(2, 2, 3, "instance"),
+        (2, 2, 32, 40),
+    ),
+    "patch3_none": (lambda: PatchDiscriminator(2, 2, 3, "none"), (2, 2, 32, 40)),
+    "patch5_batch": (lambda: PatchDiscriminator(1, 2, 5, "batch"), (1, 1, 96, 128)),
+    "pixel_batch": (lambda: PixelDiscriminator(2, 4, "batch"), (2, 2, 7, 5)),
+    "pixel_none": (lambda: PixelDiscriminator(2, 4, "none"), (2, 2, 7, 5)),
+}
+
+
+def make_golden(network: nn.Module, shape, *, seed: int) -> dict[str, np.ndarray]:
+    """Returns variables, image, output and the gradients of sum(output * cotangent).
+
+    All are in Flax's layout. The image, the cotangent and the variables are numbers
+    that float16 holds exactly and the rest is computed in float64, so that the only
+    error a comparison sees is that of the code under test. `output` and `grads/` are of
+    training mode, `updated/` the running statistics after it, `eval_output` is of the
+    running statistics before it.
+    """
+    generator = np.random.default_rng(seed)
+    scatter(network.double(), generator)
+    variables = {k: np.float16(v) for k, v in to_flax(network.state_dict()).items()}
+    image = draw(generator, shape).requires_grad_()
+
+    sizes = count_averaged(network)
+    eval_output = network.eval()(image)
+    output = network.train()(image)
+    cotangent = draw(generator, output.shape)
+    output.backward(cotangent)
+
+    results = {
+        "output": channels_last(output),
+        "eval_output": channels_last(eval_output),
+    }
+    results["grads/image"] = channels_last(image.grad)
+    grads = {name: weight.grad for name, weight in network.named_parameters()}
+    results |= {f"grads/{key}": value for key, value in to_flax(grads).items()}
+    for key, value in to_flax(network.state_dict()).items():
+        if key.endswith("/var"):
+            # PyTorch keeps the unbiased variance n/(n-1) of a batch, Flax the biased.
+            kept = 0.9 * np.float64(variables[key])
+            n = sizes[key.split("/")[1]]
+            value = kept + (value - kept) * (n - 1) / n
+        if key.startswith("batch_stats/"):
+            results[f"updated/{key}"] = value
+    results = {key: np.float32(value) for key, value in results.items()}
+    image, cotangent = channels_last(image), channels_last(cotangent)
+    exact = {"image": np.float16(image), "cotangent": np.float16(cotangent)}
+    return variables | exact | results
+
+
+def scatter(network: nn.Module, generator: np.random.Generator) -> None:
+    """Draws every weight and statistic anew, so that none is 0, 1 or negligible."""
+    for key, tensor in network.state_dict().items():
+        if not tensor.is_floating_point():
+            continue  # the batch norms' step counters
+        if tensor.ndim == 4:
+            fan_in = tensor.numel() / max(tensor.shape[:2])
+            tensor.copy_(draw(generator, tensor.shape, scale=(2 / fan_in) ** 0.5))
+        elif key.endswith("weight"):
+            tensor.copy_(draw(generator, tensor.shape, scale=0.2, mean=1.0))
+        elif key.endswith("running_var"):
+            tensor.copy_(draw(generator, tensor.shape, scale=0.1, mean=1.0))
+        else:
+            tensor.copy_(draw(generator, tensor.shape, scale=0.2))
+
+
+def draw(generator: np.random.Generator, shape, *, scale=1.0, mean=0.0) -> torch.Tensor:
+    """Draws normal numbers that float16 holds exactly, as float64."""
+    array = mean + scale * generator.standard_normal(shape)
+    return torch.from_numpy(array.astype(np.float16).astype(np.float64))
+
+
+def count_averaged(network: nn.Module) -> dict[str, int]:
+    """Returns a dict that fills, as the network runs, with each batch norm's B*H*W."""
+    sizes = {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_forward_hook(
+                lambda _layer, _inputs, output, name=name: sizes.update(
+                    {name: output[:, 0].numel()}
+                )
+            )
+    return sizes
+
+
+def channels_last(image: torch.Tensor) -> np.ndarray:
+    """Returns images `[B, C, H, W]` as `[B, H, W, C]`."""
+    return image.detach().permute(0, 2, 3, 1).numpy()
+
+
+def write_goldens(folder: pathlib.Path = GOLDENS) -> None:
+    """Writes the golden of every case as an .npz file; the same bytes every time."""
+    folder.mkdir(exist_ok=True)
+    for seed, (name, (make, shape)) in enumerate(CASES.items()):
+        path = folder / f"{name}.npz"
+        np.savez_compressed(path, **make_golden(make(), shape, seed=seed))
+        print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=["goldens"])
+    parser.parse_args()
+    write_goldens()
