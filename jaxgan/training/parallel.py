@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -47,6 +46,11 @@ def initialize(mode: str) -> None:
         for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     )
     jax.distributed.initialize(num_processes=processes, process_id=index)
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks and writes for all; touches no device if alone."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def check_batch_size(batch_size: int) -> None:
