@@ -20,6 +20,9 @@ class DataConfig:
     )
     val_source: str = option("", "folder of held-out inputs (or of aligned images)")
     val_target: str = option("", "folder of held-out targets")
+    val_stems: str = option(
+        "", "held-out files of the training folders, stems by commas: 13,14,15"
+    )
     val_fraction: float = option(0.1, "part held out where no folder is; 0 for none")
     axes: str = option("", "axes of stacks, e.g. TCYX; SOURCE,TARGET where they differ")
     source_range: str = option(
@@ -36,6 +39,8 @@ class DataConfig:
 def problems(config: DataConfig, *, crop_size: int) -> list[str]:
     """Returns what is wrong with the options of pairs, before any file is read."""
     found = _place_problems(config)
+    if config.val_stems and config.val_source:
+        found.append("--val_stems and --val_source both say what is held out")
     for flag in ("source_range", "target_range"):
         try:
             normalise.parse(getattr(config, flag))

@@ -72,6 +72,7 @@ def open_paired(config: DataConfig, *, crop_size: int) -> Split:
     split = pair_images(
         *train,
         val=Pairs(*val) if val else None,
+        val_stems=config.val_stems.split(",") if config.val_stems else (),
         val_fraction=config.val_fraction,
         source_range=_range(config, "source"),
         target_range=_range(config, "target"),
@@ -89,20 +90,27 @@ def pair_images(
     target: ImageSet,
     *,
     val: Pairs | None = None,
+    val_stems: Sequence[str] = (),
     val_fraction: float = 0.1,
     source_range: str = "percentile",
     target_range: str = "percentile",
 ) -> Split:
     """Pairs images that are open already, or simulated; ranges are as in `normalise`.
 
-    Without `val`, a part `val_fraction` is held out, at least one image, and none if it
-    is 0: whole files where there are several, and of a single stack its last planes.
-    Which ones does not depend on any seed. Ranges are those of the training images.
+    Without `val`, the files `val_stems` are held out, or else a part `val_fraction`, at
+    least one image, and none if it is 0: whole files where there are several, and of a
+    single stack its last planes. Which ones does not depend on any seed. Ranges are
+    those of the training images.
     """
     train = Pairs(source, target)
-    if val is None and val_fraction > 0:
-        kept, held = _hold_out(source.files, val_fraction)
-        train, val = train.subset(kept), train.subset(held)
+    if val is None and (val_stems or val_fraction > 0):
+        held = (
+            _named(source.files, val_stems)
+            if val_stems
+            else _hold_out(source.files, val_fraction)
+        )
+        kept = [i for i in range(len(source.files)) if i not in held]
+        train, val = train.subset(kept), train.subset(sorted(held))
     fitted = normalise.fit(target_range, train.target)
     return Split(
         train,
@@ -113,8 +121,24 @@ def pair_images(
     )
 
 
-def _hold_out(files: Sequence[str], fraction: float) -> tuple[list[int], list[int]]:
-    """Returns the indices to train on and those to hold out."""
+def _named(files: Sequence[str], stems: Sequence[str]) -> set[int]:
+    """Returns the indices of the files with these stems."""
+    absent = [stem for stem in stems if stem not in files]
+    if absent or set(files) <= set(stems):
+        fault = f"no file is called {', '.join(absent)}" if absent else "none is left"
+        raise UserError(
+            f"--val_stems={','.join(stems)}: {fault}; the files are {_some(files)}"
+        )
+    return {i for i, file in enumerate(files) if file in stems}
+
+
+def _some(files: Sequence[str]) -> str:
+    names = sorted(set(files))
+    return ", ".join(names[:5]) + (f" ... {names[-1]}" if len(names) > 5 else "")
+
+
+def _hold_out(files: Sequence[str], fraction: float) -> set[int]:
+    """Returns the indices of a fraction of the files."""
     if len(files) < 2:
         raise UserError(
             "there is but one image and so none to hold out: name others by"
@@ -127,5 +151,4 @@ def _hold_out(files: Sequence[str], fraction: float) -> tuple[list[int], list[in
         order = list(reversed(files))
     count = min(max(1, round(fraction * len(order))), len(order) - 1)
     held = set(order[:count])
-    kept = [i for i, file in enumerate(files) if file not in held]
-    return kept, [i for i, file in enumerate(files) if file in held]
+    return {i for i, file in enumerate(files) if file in held}

@@ -172,3 +172,17 @@ def test_open_aligned(tmp_path):
     write_pairs(tmp_path, "ab", ("ab",), shape=(8, 16))
     split = pairs.open_paired(DataConfig(aligned=str(tmp_path / "ab")), crop_size=8)
     assert split.train.source.shapes == split.train.target.shapes == ((8, 8),)
+
+
+def test_named_files_are_held_out():
+    images = random_set(4, names=["0", "1", "2", "3"])
+    split = pairs.pair_images(images, images, val_stems=["1", "3"])
+    assert split.train.source.names == ("0", "2")
+    assert split.val.source.names == ("1", "3")
+
+
+@pytest.mark.parametrize("stems", [["7"], ["0", "1", "2", "3"]])
+def test_stems_that_hold_out_nothing_or_all_are_refused(stems):
+    images = random_set(4, names=["0", "1", "2", "3"])
+    with pytest.raises(UserError, match="--val_stems"):
+        pairs.pair_images(images, images, val_stems=stems)
