@@ -15,7 +15,8 @@ import optax
 
 from jaxgan import augment, layers, losses
 from jaxgan.config import option
-from jaxgan.models import patch, unet
+from jaxgan.models import unet
+from jaxgan.models.discriminators import DISCRIMINATORS, discriminator
 from jaxgan.state import (
     GANState,
     all_reduce_mean,
@@ -25,7 +26,6 @@ from jaxgan.state import (
     update_ema,
 )
 
-DISCRIMINATORS = ("patch70", "patch16", "patch286", "pixel")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -41,7 +41,9 @@ class Config:
     dropout: float = option(0.5, "dropout rate in the decoder's inner levels")
     discriminator: str = option("patch70", "what D sees", choices=DISCRIMINATORS)
     disc_width: int = option(0, "channels of D's first layer; 0: as --width")
-    disc_norm: str = option("", "D's normalisation; empty: as --norm")
+    disc_norm: str = option(
+        "", "D's normalisation; empty: as --norm", choices=("", *layers.NORMS)
+    )
     gan_loss: str = option("vanilla", "the game", choices=losses.GAN_LOSSES)
     real_target: float = option(1.0, "label of real images; .9 smooths (BCE only)")
     l1_weight: float = option(100.0, "weight of the mean absolute error")
@@ -106,14 +108,13 @@ def networks(
         dropout=config.dropout,
         **common,
     )
-    common |= dict(
-        width=config.disc_width or config.width, norm=config.disc_norm or config.norm
+    disc = discriminator(
+        config.discriminator,
+        width=config.disc_width or config.width,
+        norm=config.disc_norm or config.norm,
+        **common,
     )
-    num_layers = {"patch16": 1, "patch70": 3, "patch286": 5}
-    if config.discriminator == "pixel":
-        return Networks(gen, patch.PixelDiscriminator(**common))
-    layers_ = num_layers[config.discriminator]
-    return Networks(gen, patch.PatchDiscriminator(num_layers=layers_, **common))
+    return Networks(gen, disc)
 
 
 def optimizers(config: Config, *, steps: int, steps_per_epoch: int = 1) -> Optimizers:

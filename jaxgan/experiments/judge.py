@@ -1,0 +1,67 @@
+"""How a paired experiment judges itself: scores, sample grids, the final table."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from jaxgan import evaluate, predict
+from jaxgan.data.pairs import Pairs, Split
+from jaxgan.state import GANState
+from jaxgan.training import console, grid
+from jaxgan.training.workdir import Workdir
+
+_EXAMPLES = 4  # rows of a sample grid
+
+
+class Judge:
+    """Applies generators to held-out pairs and says how good they are."""
+
+    def __init__(
+        self,
+        generate: Callable[[Any, jax.Array], jax.Array],
+        split: Split,
+        workdir: Workdir,
+        *,
+        multiple: int,
+    ):
+        """Takes `(variables, source in [-1, 1]) -> [-1, 1]`, as `make_translate`."""
+        self._translate = predict.make_translate(
+            generate, split.source_range, multiple=multiple
+        )
+        self._split, self._workdir = split, workdir
+
+    def score(self, state: GANState) -> dict[str, float]:
+        """Returns the mean scores on the held-out pairs, none if there are none."""
+        if self._split.val is None:
+            return {}
+        return evaluate.summary(list(self._examples(state, self._split.val)))
+
+    def sample(self, state: GANState, step: int) -> None:
+        """Draws input, prediction and target of the first held-out pairs."""
+        pairs = self._split.val or self._split.train
+        examples = itertools.islice(self._examples(state, pairs), _EXAMPLES)
+        rows = [
+            {"input": e.source, "prediction": e.prediction, "target": e.target}
+            for e in examples
+        ]
+        grid.image_grid(self._workdir.samples / f"step_{step:08d}.png", rows)
+
+    def report(self, state: GANState) -> None:
+        """Prints the scores of input, best linear filter and prediction."""
+        if self._split.val is None:
+            return
+        examples = list(self._examples(state, self._split.val))
+        rows = evaluate.table(evaluate.summary(examples))
+        console.result_table(f"{len(examples)} held-out images", rows)
+        self._workdir.write_json("scores.json", rows)
+
+    def _examples(self, state: GANState, pairs: Pairs) -> Iterator[evaluate.Example]:
+        variables = state.gen_variables
+        return evaluate.predict_pairs(
+            lambda image: self._translate(variables, image),
+            pairs,
+            source_range=self._split.source_range,
+            target_range=self._split.target_range,
+        )
