@@ -12,3 +12,23 @@ import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def image_flags(tmp_path_factory):
+    """Flags that name folders of pairs, `[24, 28]` uint16 to uint8."""
+    from tests.experiments import runs
+
+    return runs.write_pairs(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, image_flags):
+    """The workdir of a tiny pix2pix run that nothing disturbed."""
+    from tests.experiments import runs
+
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    runs.train(workdir, *image_flags)
+    return workdir

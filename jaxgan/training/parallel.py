@@ -108,9 +108,9 @@ def make_update(train_step: Step, prepare: Callable) -> Step:
     """
 
     def one_step(state: PyTree, batch: PyTree, key: jax.Array):
+        key = jax.random.fold_in(key, state.step)
         prepare_key, step_key = jax.random.split(key)
-        batch = prepare(batch, jax.random.fold_in(prepare_key, state.step))
-        return train_step(state, batch, step_key)
+        return train_step(state, prepare(batch, prepare_key), step_key)
 
     def steps(state: PyTree, batches: PyTree, key: jax.Array):
         if jax.tree.leaves(batches)[0].shape[0] == 1:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,12 @@ from jaxgan.experiments import pix2pix
 from jaxgan.training import log, reader
 
 STEPS = 20
+# All of these runs are the same few programs, which are compiled once.
+_CACHE = Path(tempfile.gettempdir()) / "jaxgan-test-programs"
 TINY = (
     "--crop_size=16 --batch_size=4 --width=4 --depth=2 --discriminator=patch16"
     f" --steps={STEPS} --log_every=3 --eval_every=10 --sample_every=20"
-    " --checkpoint_every=4 --ema_decay=0.9"
+    f" --checkpoint_every=4 --ema_decay=0.9 --compile_cache={_CACHE}"
 ).split()
 
 

@@ -1,6 +1,6 @@
 """U-Nets and discriminators against PyTorch: values, gradients, running statistics.
 
-The goldens hold PyTorch's answers, computed in float64 by `tests/torch_reference.py`,
+The goldens hold PyTorch's answers, computed in float64 by `tests/make_goldens.py`,
 and the weights that they belong to.
 """
 
