@@ -3,9 +3,10 @@
 from jaxgan.data.simulate.holography import Hologram, hologram, holograms, record
 from jaxgan.data.simulate.optics import Optics, blur, propagate
 from jaxgan.data.simulate.retrieval import back_propagate, retrieve
-from jaxgan.data.simulate.specimens import Specimen, draw_specimen
+from jaxgan.data.simulate.specimens import MAX_PHASE, Specimen, draw_specimen
 
 __all__ = [
+    "MAX_PHASE",
     "Hologram",
     "Optics",
     "Specimen",

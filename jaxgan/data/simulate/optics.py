@@ -61,5 +61,5 @@ def blur(image: np.ndarray, *, sigma: float) -> np.ndarray:
     rows, columns = np.fft.fftfreq(height), np.fft.rfftfreq(width)
     squared_frequency = rows[:, np.newaxis] ** 2 + columns**2
     transfer = np.exp(-2 * (np.pi * sigma) ** 2 * squared_frequency)
-    spectrum = np.fft.rfft2(image) * transfer
+    spectrum = np.fft.rfft2(image) * transfer.astype(np.float32)
     return np.fft.irfft2(spectrum, s=(height, width)).astype(np.float32)

@@ -56,8 +56,8 @@ class _Canvas:
 
     def around(
         self, center: np.ndarray, radius: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the pixels `[2, h, w]` of a square and y and x from its `center`."""
+    ) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+        """Returns the index of a square of the maps, and y and x from its `center`."""
         size = self.maps.shape[-1]
         reach = min(math.ceil(radius / self.pixel), (size - 1) // 2)
         nearest = np.round(center / self.pixel).astype(int)
@@ -66,7 +66,9 @@ class _Canvas:
         rows, columns = pixels % size
         return np.ix_(range(2), rows, columns), y[:, np.newaxis], x
 
-    def put(self, where: np.ndarray, phase: np.ndarray, absorbance: np.ndarray) -> None:
+    def put(
+        self, where: tuple[np.ndarray, ...], phase: np.ndarray, absorbance: np.ndarray
+    ) -> None:
         """Adds an object: of it and what is there already, the thicker one stays."""
         self.maps[where] = np.maximum(self.maps[where], [phase, absorbance])
 
@@ -104,7 +106,7 @@ def _draw_filament(rng: np.random.Generator, canvas: _Canvas) -> None:
     radius, length = rng.uniform(0.6, 1.25), rng.uniform(25, 75)
     stride = radius / 3
     count = math.ceil(length / stride)
-    # A random walk of the curvature: it bends smoothly, and more one way than the other.
+    # The curvature takes a random walk: smooth bends, more of them one way.
     curvature = (
         0.03 * rng.normal() + 0.02 * np.cumsum(rng.normal(size=count)) * stride**0.5
     )
