@@ -4,6 +4,7 @@ import dataclasses
 
 from jaxgan.config import option
 from jaxgan.data.imagesets import ImageSet
+from jaxgan.data.simulate import ultrastructure
 from jaxgan.data.simulate.holography import holograms
 
 # What a network is to learn: the fields of a `Hologram` that are source and target.
@@ -12,6 +13,7 @@ TASKS = {
     "phase_to_twin_free": ("phase", "twin_free"),
     "amplitude_to_twin_free": ("amplitude", "twin_free"),
 }
+MASK_TO_MICROGRAPH = "mask_to_micrograph"  # of sections of nervous tissue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +22,8 @@ class SimulationConfig:
 
     simulate: str = option(
         "amplitude_to_twin_free",
-        "what to learn from in-line holograms",
-        choices=tuple(TASKS),
+        "what to learn from in-line holograms, or from masks of nervous tissue",
+        choices=(*TASKS, MASK_TO_MICROGRAPH),
     )
     num_simulated: int = option(256, "images to simulate")
     simulated_size: int = option(256, "height and width of each, in pixels")
@@ -29,6 +31,12 @@ class SimulationConfig:
 
     def images(self) -> tuple[ImageSet, ImageSet]:
         """Simulates the source and target images, the same at every call."""
+        if self.simulate == MASK_TO_MICROGRAPH:
+            tissue = ultrastructure.sections(
+                self.num_simulated, size=self.simulated_size
+            )
+            classes = ultrastructure.class_maps(tissue.labels)
+            return ImageSet.from_arrays(classes), ImageSet.from_arrays(tissue.image)
         simulated = holograms(
             self.num_simulated,
             size=self.simulated_size,
