@@ -1,18 +1,19 @@
 """Convolution and transposed convolution that are fast on every platform.
 
-GPUs and TPUs take XLA's native convolutions. XLA on a CPU falls off a cliff in two
-places that every GAN visits: the kernel gradient of a transposed convolution, and
-convolutions of few pixels and many channels. There the work is done as one matrix
-product between a rearranged image and the kernel:
+GPUs and TPUs take XLA's native convolutions. On a CPU XLA has good ones only for the
+entry computation of a program and only in one layout: the gradients inside a
+`lax.scan` run in naive loops, some thirty times slower, and so does the kernel gradient
+of a transposed convolution everywhere. There the work is done as matrix products, whose
+derivatives, of any order and in either mode, are matrix products too:
 
-- a convolution of stride s folds every s x s block of pixels into channels, which
-  leaves a convolution of stride 1 with a kernel s times smaller, and gathers the
-  window of every output pixel (im2col);
-- a transposed convolution computes all that a pixel contributes by one product, and
-  adds the overlapping s x s blocks.
+- a convolution gathers the taps of its kernel, shifted copies of the image, side by
+  side and multiplies them with the kernel (im2col), several taps at a time;
+- a transposed convolution is what JAX's transposition makes of that;
+- a convolution to fewer channels than it has is done as the transposed convolution
+  that it equals, so that what is copied per tap is always the thinner side.
 
-Both are ordinary `jax.numpy`, so that their derivatives, of any order and in either
-mode, are matrix products too.
+`H W I` are height, width and channels of the larger image, `h w O` those of the
+smaller, `k` is the size of the kernel: both directions share the kernel `[k, k, I, O]`.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +25,10 @@ from jax import lax
 
 Padding = Sequence[tuple[int, int]]  # ((top, bottom), (left, right))
 
-# Up to this many output rows a convolution is faster as one matrix product, forward and
-# backward; above, XLA's own is, except for the gradient that reaches the image.
-_FEW_ROWS = 16
+# One product takes as many taps as fit the cache together (in numbers), but enough of
+# them to sum over this many channels.
+_CACHED = 2**21
+_CHANNELS = 256
 
 
 def conv(
@@ -36,15 +38,13 @@ def conv(
 
     `padding` counts zeros as PyTorch does; h = (H + padding - k) // stride + 1.
     """
-    native = partial(_native_conv, stride=stride, padding=padding)
-    size = kernel.shape[0]
-    sides = [n + sum(pad) for n, pad in zip(image.shape[1:3], padding, strict=True)]
-    if stride == 1 or any(n % stride for n in (size, *sides)):
-        return native(image, kernel)
-    product = partial(_product_conv, stride=stride, padding=padding)
-    rows = (sides[0] - size) // stride + 1
-    cpu = product if rows <= _FEW_ROWS else _native_forward(native, product)
-    return lax.platform_dependent(image, kernel, cpu=cpu, default=native)
+    options = dict(stride=stride, padding=padding)
+    return lax.platform_dependent(
+        image,
+        kernel,
+        cpu=partial(_product_conv, **options),
+        default=partial(_native_conv, **options),
+    )
 
 
 def conv_transpose(
@@ -55,17 +55,20 @@ def conv_transpose(
     padding: int,
     output_padding: int = 0,
 ) -> jax.Array:
-    """Spreads images `[B, h, w, I]` through a kernel `[k, k, O, I]` to `[B, H, W, O]`.
+    """Spreads images `[B, h, w, O]` through a kernel `[k, k, I, O]` to `[B, H, W, I]`.
 
     The transpose of `conv` with the same kernel, stride and padding, as PyTorch defines
     it: H = (h - 1) stride - 2 padding + k + output_padding.
     """
-    options = dict(stride=stride, padding=padding, output_padding=output_padding)
-    native = partial(_native_conv_transpose, **options)
-    if stride == 1 and image.shape[1:3] != (1, 1):
-        return native(image, kernel)
-    product = partial(_product_conv_transpose, **options)
-    return lax.platform_dependent(image, kernel, cpu=product, default=native)
+    added = kernel.shape[0] - 2 * padding + output_padding
+    sizes = [(n - 1) * stride + added for n in image.shape[1:3]]
+    options = dict(sizes=sizes, stride=stride, padding=((padding, padding),) * 2)
+    return lax.platform_dependent(
+        image,
+        kernel,
+        cpu=partial(_transpose, _gather_conv, **options),
+        default=partial(_transpose, _native_conv, **options),
+    )
 
 
 def _native_conv(image, kernel, *, stride, padding):
@@ -78,92 +81,90 @@ def _native_conv(image, kernel, *, stride, padding):
     )
 
 
-def _native_conv_transpose(image, kernel, *, stride, padding, output_padding):
-    edge = kernel.shape[0] - 1 - padding
-    return lax.conv_general_dilated(
-        image,
-        lax.rev(kernel, (0, 1)),
-        (1, 1),
-        [(edge, edge + output_padding)] * 2,
-        lhs_dilation=(stride, stride),
-        dimension_numbers=("NHWC", "HWOI", "NHWC"),
-    )
-
-
-def _native_forward(native: Callable, product: Callable) -> Callable:
-    """Returns `native`, whose derivative with respect to the image is `product`'s.
-
-    A convolution is linear in either argument, so its tangent is two convolutions; the
-    transpose of the first is a transposed convolution, XLA's slow one. A `custom_jvp`
-    rather than a `custom_vjp`, which would forbid forward mode.
-    """
-
-    @jax.custom_jvp
-    def conv(image, kernel):
-        return native(image, kernel)
-
-    @conv.defjvp
-    def conv_jvp(primals, tangents):
-        (image, kernel), (image_dot, kernel_dot) = primals, tangents
-        out_dot = product(image_dot, kernel) + native(image, kernel_dot)
-        return conv(image, kernel), out_dot
-
-    return conv
+def _transpose(conv: Callable, image, kernel, *, sizes: Sequence[int], **options):
+    shape = (image.shape[0], *sizes, kernel.shape[2])
+    larger = jax.ShapeDtypeStruct(shape, image.dtype)
+    forward = lambda larger: conv(larger, kernel, **options)  # noqa: E731
+    return jax.linear_transpose(forward, larger)(image)[0]
 
 
 def _product_conv(image, kernel, *, stride, padding):
-    image = _space_to_depth(jnp.pad(image, ((0, 0), *padding, (0, 0))), stride)
     size, _, inputs, outputs = kernel.shape
-    blocks = size // stride
-    height, width = image.shape[1] - blocks + 1, image.shape[2] - blocks + 1
-    shifts = [
-        image[:, i : i + height, j : j + width]
-        for i in range(blocks)
-        for j in range(blocks)
-    ]
-    kernel = kernel.reshape(blocks, stride, blocks, stride, inputs, outputs)
-    kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(-1, outputs)
-    return jnp.concatenate(shifts, axis=-1) @ kernel
-
-
-def _product_conv_transpose(image, kernel, *, stride, padding, output_padding):
-    batch, height, width, inputs = image.shape
-    size, _, outputs, _ = kernel.shape
-    blocks = -(-size // stride)  # a kernel is padded with zeros to whole blocks
-    extra = blocks * stride - size
-    kernel = jnp.pad(kernel, ((0, extra), (0, extra), (0, 0), (0, 0)))
-    spread = lax.dot_general(
-        image, kernel.reshape(-1, inputs), (((3,), (1,)), ((), ()))
-    ).reshape(batch, height, width, blocks, stride, blocks, stride, outputs)
-    total = sum(
-        jnp.pad(
-            spread[:, :, :, i, :, j],
-            ((0, 0), (i, blocks - 1 - i), (j, blocks - 1 - j), (0, 0), (0, 0), (0, 0)),
-        )
-        for i in range(blocks)
-        for j in range(blocks)
+    if stride > 1 or outputs >= inputs:
+        return _gather_conv(image, kernel, stride=stride, padding=padding)
+    return _transpose(
+        _gather_conv,
+        image,
+        lax.rev(kernel, (0, 1)).swapaxes(2, 3),
+        sizes=_output_sizes(image, size, stride, padding),
+        stride=1,
+        padding=[(size - 1 - before, size - 1 - after) for before, after in padding],
     )
-    total = _depth_to_space(total)
-
-    def crop(axis, n):
-        length = (n - 1) * stride - 2 * padding + size + output_padding
-        missing = max(0, padding + length - total.shape[axis])
-        return (padding, padding + length), (0, missing)
-
-    (rows, more_rows), (columns, more_columns) = crop(1, height), crop(2, width)
-    total = jnp.pad(total, ((0, 0), more_rows, more_columns, (0, 0)))
-    return total[:, slice(*rows), slice(*columns)]
 
 
-def _space_to_depth(image: jax.Array, block: int) -> jax.Array:
-    batch, height, width, channels = image.shape
-    shape = (batch, height // block, block, width // block, block, channels)
-    image = image.reshape(shape).transpose(0, 1, 3, 2, 4, 5)
-    return image.reshape(batch, height // block, width // block, -1)
+def _gather_conv(image, kernel, *, stride, padding):
+    size, _, inputs, outputs = kernel.shape
+    dtype = jnp.promote_types(image.dtype, jnp.float32)  # no CPU sums in bfloat16
+    taps = _taps(image.astype(dtype), size, stride, padding)
+    pixels = taps[0].size // inputs
+    group = max(1, _CHANNELS // inputs, _CACHED // (pixels * inputs))
+    groups = [taps[start : start + group] for start in range(0, len(taps), group)]
+    kernels = lax.split(
+        kernel.astype(dtype).reshape(-1, outputs),
+        [len(group) * inputs for group in groups],
+    )
+    total = sum(
+        _product(jnp.concatenate(group, axis=-1), kernel)
+        for group, kernel in zip(groups, kernels, strict=True)
+    )
+    return total.astype(image.dtype)
 
 
-def _depth_to_space(image: jax.Array) -> jax.Array:
-    """Unfolds `[B, h, w, s, s, C]` into `[B, h s, w s, C]`."""
-    batch, height, width, block, _, channels = image.shape
-    image = image.transpose(0, 1, 3, 2, 4, 5)
-    return image.reshape(batch, height * block, width * block, channels)
+def _product(columns, kernel):
+    """Multiplies columns `[B, h, w, C]` with a kernel `[C, O]`.
+
+    The kernel's gradient sums over pixels. XLA is twice as fast at it with the smaller
+    operand first, which the transposed kernel makes it do; the barrier keeps XLA from
+    undoing that. With few pixels the kernel is what is costly to transpose.
+    """
+    if columns[..., 0].size <= kernel.shape[1]:
+        return lax.dot_general(columns, kernel, (((3,), (0,)), ((), ())))
+    kernel = lax.optimization_barrier(kernel.T)
+    return lax.dot_general(columns, kernel, (((3,), (1,)), ((), ())))
+
+
+def _taps(image, size: int, stride: int, padding: Padding) -> list[jax.Array]:
+    """Returns for each of the k x k places in a kernel the pixels `[B, h, w, I]` at it.
+
+    A strided slice of the image per tap would make the transpose visit every pixel of
+    it per tap. So the image is first split into its s x s phases, of which the taps are
+    plain slices.
+    """
+    batch, *sides, channels = image.shape
+    height, width = _output_sizes(image, size, stride, padding)
+    blocks = -(-size // stride)
+    needed = [(n + blocks - 1) * stride for n in (height, width)]
+    edges = [
+        (before, need - before - side, 0)
+        for (before, _), need, side in zip(padding, needed, sides, strict=True)
+    ]
+    zero = jnp.zeros((), image.dtype)
+    image = lax.pad(image, zero, [(0, 0, 0), *edges, (0, 0, 0)])
+    rows, columns = (n // stride for n in needed)
+    image = image.reshape(batch, rows, stride, columns, stride, channels)
+    phases = [
+        [phase.squeeze((2, 4)) for phase in lax.split(row, [1] * stride, axis=4)]
+        for row in lax.split(image, [1] * stride, axis=2)
+    ]
+    return [
+        phases[i % stride][j % stride][
+            :, i // stride : i // stride + height, j // stride : j // stride + width
+        ]
+        for i in range(size)
+        for j in range(size)
+    ]
+
+
+def _output_sizes(image, size: int, stride: int, padding: Padding) -> list[int]:
+    sides = zip(image.shape[1:3], padding, strict=True)
+    return [(side + sum(pads) - size) // stride + 1 for side, pads in sides]
