@@ -2,6 +2,7 @@
 
     python -m jaxgan.predict --workdir=W --input=DIR|FILE --output=DIR
     python -m jaxgan.predict --workdir=A --workdir=B ...   B on what A returned
+    python -m jaxgan.predict --workdir=W --num_samples=N --output=DIR   from noise
 
 Writes one TIFF per input file, with its name, shape, axes and pixel size and with the
 dtype and range of the images the last workdir was trained towards. From Python,
@@ -18,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan import augment, cli
+from jaxgan import augment, cli, sampling
 from jaxgan.config import from_dict, option
-from jaxgan.data import normalise, scan, writers
+from jaxgan.data import masks, normalise, scan, writers
 from jaxgan.data import options as data_options
 from jaxgan.data.imagesets import ImageSet
 from jaxgan.errors import UserError
@@ -113,6 +114,11 @@ def load(
     Raises `UserError` if the workdir or its checkpoints cannot be used.
     """
     stored = workdir.read_config(path)
+    if stored["method"] in sampling.METHODS:
+        raise UserError(
+            f"--workdir={path} is of {stored['method']}, which makes images of noise: "
+            "give --num_samples, not --input"
+        )
     ranges = workdir.Workdir(path).read_json("normalization.json")
     source, target = (normalise.from_json(ranges[k]) for k in ("source", "target"))
     method = METHODS[stored["method"]]
@@ -161,7 +167,9 @@ class Options:
         choices=("image", "running"),
     )
     noise: bool = option(False, "keep dropout on, as the paper does at test time")
-    seed: int = option(0, "of that noise")
+    num_samples: int = option(0, "images to draw from a generator that takes noise")
+    size: int = option(0, "height and width of samples; 0: as in training")
+    seed: int = option(0, "of noise and samples")
     output_dtype: str = option(
         "",
         "empty: that of the training targets; float32 keeps all",
@@ -170,20 +178,23 @@ class Options:
 
 
 def main(*, options: Options) -> None:
-    """Translates every image of the input folder."""
+    """Translates every image of the input folder, or draws samples."""
+    if options.num_samples:
+        draw_samples(options)
+        return
     missing = [f for f in ("workdir", "input", "output") if not getattr(options, f)]
     if missing:
         raise UserError([f"--{flag} is missing (--help)" for flag in missing])
     models = [
         load(
             path,
-            checkpoint=_checkpoint(options.checkpoint),
+            checkpoint=parse_checkpoint(options.checkpoint),
             statistics=options.statistics,
             noise_seed=options.seed if options.noise else None,
         )
         for path in options.workdir
     ]
-    _check_chain(options.workdir, models)
+    check_chain(options.workdir, models)
     images = open_input(options.input, models[0], axes=options.axes)
     dtype = np.dtype(options.output_dtype or models[-1].target_range.dtype)
     clipped = 0
@@ -204,6 +215,18 @@ def main(*, options: Options) -> None:
         print(f"{clipped} values lay outside the range of {dtype} and were clipped")
 
 
+def draw_samples(options: Options) -> None:
+    """Draws label maps, and writes them and a folder of masks for each class."""
+    if len(options.workdir) != 1 or not options.output or options.input:
+        raise UserError("--num_samples takes one --workdir, --output and no --input")
+    (path,) = options.workdir
+    variables, _ = read_generator(path, parse_checkpoint(options.checkpoint))
+    sampler = sampling.load(path, variables)
+    labels = sampler(options.num_samples, seed=options.seed, size=options.size)
+    for written in masks.write_masks(options.output, labels, sampler.classes):
+        print(written)
+
+
 def open_input(spec: str, model: Model, *, axes: str = "") -> ImageSet:
     """Opens images the way a model's training opened its sources."""
     data = from_dict(data_options.DataConfig, model.config["data"])
@@ -211,7 +234,8 @@ def open_input(spec: str, model: Model, *, axes: str = "") -> ImageSet:
     return scan.open_images(side, channels=model.in_channels)
 
 
-def _checkpoint(text: str) -> int | str:
+def parse_checkpoint(text: str) -> int | str:
+    """Reads `--checkpoint`; raises `UserError` for what is not one."""
     if text in ("best", "latest"):
         return text
     if not text.isdigit():
@@ -219,7 +243,8 @@ def _checkpoint(text: str) -> int | str:
     return int(text)
 
 
-def _check_chain(paths: Sequence[str], models: Sequence[Model]) -> None:
+def check_chain(paths: Sequence[str], models: Sequence[Model]) -> None:
+    """Raises `UserError` unless each model takes what the one before it returns."""
     for (a, first), (b, second) in itertools.pairwise(zip(paths, models, strict=True)):
         if first.out_channels != second.in_channels:
             raise UserError(

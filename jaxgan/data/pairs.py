@@ -103,13 +103,11 @@ def pair_images(
     those of the training images.
     """
     train = Pairs(source, target)
-    if val is None and (val_stems or val_fraction > 0):
-        held = (
-            _named(source.files, val_stems)
-            if val_stems
-            else _hold_out(source.files, val_fraction)
-        )
-        kept = [i for i in range(len(source.files)) if i not in held]
+    held = set()
+    if val is None:
+        held = hold_out(source.files, stems=val_stems, fraction=val_fraction)
+    if held:
+        kept = [i for i in range(len(source)) if i not in held]
         train, val = train.subset(kept), train.subset(sorted(held))
     fitted = normalise.fit(target_range, train.target)
     return Split(
@@ -119,6 +117,15 @@ def pair_images(
         fitted,
         normalise.fraction_outside(fitted, train.target),
     )
+
+
+def hold_out(
+    files: Sequence[str], *, stems: Sequence[str], fraction: float
+) -> set[int]:
+    """Returns the indices of the files to hold out: `stems`, or else a `fraction`."""
+    if stems:
+        return _named(files, stems)
+    return _drawn(files, fraction) if fraction > 0 else set()
 
 
 def _named(files: Sequence[str], stems: Sequence[str]) -> set[int]:
@@ -137,7 +144,7 @@ def _some(files: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" ... {names[-1]}" if len(names) > 5 else "")
 
 
-def _hold_out(files: Sequence[str], fraction: float) -> set[int]:
+def _drawn(files: Sequence[str], fraction: float) -> set[int]:
     """Returns the indices of a fraction of the files."""
     if len(files) < 2:
         raise UserError(

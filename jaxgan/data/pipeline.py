@@ -19,7 +19,7 @@ Batch = dict[str, np.ndarray]
 
 
 def batches(
-    pairs: Pairs,
+    images: Pairs | ImageSet,
     *,
     crop_size: int,
     batch_size: int,
@@ -28,16 +28,20 @@ def batches(
 ) -> grain.MapDataset:
     """Returns batches by number: `[i]` is `{"source": [b, h, w, C], "target": ...}`.
 
-    All images come once before any comes again, each time in another order and cropped
-    elsewhere, both images of a pair at the same place. `shard` is (index, count): of
-    each batch of `batch_size`, process `index` of `count` gets its contiguous part.
+    Images without partners make batches `{"image": [b, h, w, C]}`. All images come once
+    before any comes again, each time in another order and cropped elsewhere, both
+    images of a pair at the same place. `shard` is (index, count): of each batch of
+    `batch_size`, process `index` of `count` gets its contiguous part.
     """
     index, count = shard
     if batch_size % count:
         raise ValueError(
             f"batch_size {batch_size} does not divide by {count} processes"
         )
-    smallest = min(map(min, pairs.source.shapes))
+    sides = {"image": images}
+    if isinstance(images, Pairs):
+        sides = {"source": images.source, "target": images.target}
+    smallest = min(min(shape) for side in sides.values() for shape in side.shapes)
     if smallest < crop_size:
         raise ValueError(f"crop_size {crop_size} exceeds an image side of {smallest}")
     part = slice(index * batch_size // count, (index + 1) * batch_size // count)
@@ -46,10 +50,10 @@ def batches(
         # Drawn for the whole batch, so that it is the same however many share it.
         corners = np.random.default_rng((seed, 1, step)).random((batch_size, 2))
         turns = range(step * batch_size, (step + 1) * batch_size)[part]
-        chosen = [_shuffled(turn, len(pairs), seed) for turn in turns]
+        chosen = [_shuffled(turn, len(images), seed) for turn in turns]
         return {
-            "source": _crop(pairs.source, chosen, corners[part], crop_size),
-            "target": _crop(pairs.target, chosen, corners[part], crop_size),
+            name: _crop(side, chosen, corners[part], crop_size)
+            for name, side in sides.items()
         }
 
     return grain.MapDataset.range(sys.maxsize).map(batch)

@@ -113,11 +113,6 @@ def make_update(train_step: Step, prepare: Callable) -> Step:
         return train_step(state, prepare(batch, prepare_key), step_key)
 
     def steps(state: PyTree, batches: PyTree, key: jax.Array):
-        if jax.tree.leaves(batches)[0].shape[0] == 1:
-            # No loop around a single step: XLA on a CPU compiles convolutions to its
-            # fast form only outside of loops.
-            state, metrics = one_step(state, jax.tree.map(lambda x: x[0], batches), key)
-            return state, jax.tree.map(lambda x: x[None], metrics)
         return jax.lax.scan(lambda s, batch: one_step(s, batch, key), state, batches)
 
     return jax.pmap(
