@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+import pytest
 
 from jaxgan import losses
 from jaxgan.methods import pix2pix
@@ -24,6 +25,14 @@ CONFIG = pix2pix.Config(
     crop_size=16, batch_size=2, width=4, depth=2, discriminator="patch16"
 )
 GAME = {"l1_weight": 10.0, "ema_decay": 0.9}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Compiles programs in half the time, to slower ones: import it, and it is so."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def make_game(

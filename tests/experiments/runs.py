@@ -58,7 +58,7 @@ def start(workdir: Path, *flags: str) -> subprocess.Popen:
 
 
 def wait_until(
-    condition: Callable[[], bool], process: subprocess.Popen, *, seconds: float = 120
+    condition: Callable[[], bool], process: subprocess.Popen, *, seconds: float = 900
 ) -> None:
     """Polls until `condition` holds; fails if the process ends before, or in vain."""
     end = time.monotonic() + seconds

@@ -57,7 +57,7 @@ def test_a_stopped_run_goes_on_bit_equal(tmp_path, image_flags, finished, number
 
     runs.wait_until(in_mid_save if number == signal.SIGKILL else at_step_ten, process)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=900)
     expected = -signal.SIGKILL if number == signal.SIGKILL else 143
     assert process.returncode == expected, output
 
@@ -153,7 +153,7 @@ def test_a_read_only_workdir_is_refused(tmp_path, image_flags):
 
 def test_the_program_exits_with_2_and_no_traceback(tmp_path):
     process = runs.start(tmp_path / "run", "--source=/nowhere", "--target=/nowhere")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 2
     assert "/nowhere" in output
     assert "Traceback" not in output

@@ -11,6 +11,7 @@ from absl.testing import parameterized
 
 from jaxgan.models import patch
 from tests import games
+from tests.games import quick_compilation  # noqa: F401
 
 PATCH16 = functools.partial(patch.PatchDiscriminator, num_layers=1)
 PATCH70 = patch.PatchDiscriminator

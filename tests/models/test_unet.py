@@ -11,6 +11,7 @@ from absl.testing import parameterized
 
 from jaxgan.models import unet
 from tests import games
+from tests.games import quick_compilation  # noqa: F401
 
 
 def init_shapes(module, shape, *, train=False):

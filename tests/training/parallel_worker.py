@@ -26,6 +26,7 @@ def make_config(norm: str) -> pix2pix.Config:
         games.CONFIG,
         batch_size=BATCH,
         depth=2,
+        discriminator="pixel",
         norm=norm,
         rotate=True,
     )
