@@ -126,10 +126,11 @@ def optimizers(config: Config, *, steps: int, steps_per_epoch: int = 1) -> Optim
     falling = int(epochs * config.decay_fraction)
 
     def adam(learning_rate: float) -> optax.GradientTransformation:
-        decay = optax.linear_schedule(
-            learning_rate, 0.0, falling + 1, transition_begin=epochs - falling - 1
-        )
-        schedule = lambda step: decay(step // steps_per_epoch)  # noqa: E731
+        decay = optax.linear_schedule(learning_rate, 0.0, falling + 1)
+
+        def schedule(step: jax.Array) -> jax.Array:
+            return decay(step // steps_per_epoch + 1 - (epochs - falling))
+
         return optax.adam(schedule if falling else learning_rate, b1=config.beta1)
 
     disc_learning_rate = config.disc_learning_rate or config.learning_rate
