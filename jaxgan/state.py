@@ -6,6 +6,7 @@ checkpoint, `jax.pmap` and `jax.lax.scan` all take the state as it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +14,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+
+from jaxgan import convolution
 
 Params = Any  # nested dict of parameter arrays
 PyTree = Any
@@ -90,6 +93,26 @@ def train_apply(
     return output, updates.get("batch_stats", {})
 
 
+def accumulate(
+    tx: optax.GradientTransformation, steps: int
+) -> optax.GradientTransformation:
+    """Returns an optimiser that moves at every `steps`-th step, by the mean gradient.
+
+    Schedules count moves. Statistics of batch normalisation remain those of the single
+    steps' batches.
+    """
+    return tx if steps == 1 else optax.MultiSteps(tx, steps).gradient_transformation()
+
+
+def rematerialise(apply: Callable) -> Callable:
+    """Returns `apply`, whose gradient remembers convolutions' results alone.
+
+    What lies between them (norms, activations, concatenations) is computed again on the
+    way back: less memory, hardly more time.
+    """
+    return jax.checkpoint(apply, policy=convolution.is_convolution)
+
+
 def update_ema(ema: Params | None, params: Params, step: jax.Array, *, decay: float):
     """Moves a parameter average towards `params`, faster while the run is young.
 
@@ -113,5 +136,9 @@ def example_keys(key: jax.Array, batch_size: int, axis_name: str | None) -> jax.
 
 
 def all_reduce_mean(tree: PyTree, axis_name: str | None) -> PyTree:
-    """Averages over the devices of a pmapped axis; without one, returns `tree`."""
-    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+    """Averages over the devices of a pmapped axis; one alone has nothing to average.
+
+    Without an axis it returns `tree`. (XLA would copy all gradients on one device.)
+    """
+    alone = axis_name is None or jax.lax.axis_size(axis_name) == 1
+    return tree if alone else jax.lax.pmean(tree, axis_name)

@@ -7,6 +7,8 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Programs compile in half the time, to slower ones, also in processes of their own.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax  # noqa: E402
 
@@ -14,6 +16,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Forgets a module's compiled programs at its end.
+
+    Each takes about a thousand memory maps, and Linux ends a process of 65,530.
+    """
+    yield
+    from tests import games
+
+    games.forget_programs()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
-import pytest
 
 from jaxgan import losses
 from jaxgan.methods import pix2pix
@@ -27,12 +26,26 @@ CONFIG = pix2pix.Config(
 GAME = {"l1_weight": 10.0, "ema_decay": 0.9}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compiles programs in half the time, to slower ones: import it, and it is so."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+_programs: dict[Any, Callable] = {}
+
+
+def compiled_once(make_step: Callable[..., Callable], *args: Any, **options: Any):
+    """Returns `make_step(*args, **options)` compiled, the same for equal arguments.
+
+    It may be traced once only. All arguments are hashable.
+    """
+    name = (make_step, args, tuple(sorted(options.items())))
+    if name not in _programs:
+        chex.clear_trace_counter()  # it counts by name, and each game's step is another
+        step = make_step(*args, **options)
+        _programs[name] = jax.jit(chex.assert_max_traces(step, n=1))
+    return _programs[name]
+
+
+def forget_programs() -> None:
+    """Drops every compiled program of this process."""
+    _programs.clear()
+    jax.clear_caches()
 
 
 def make_game(
@@ -48,7 +61,7 @@ def make_game(
     `options` are `make_train_step`'s, over `GAME`. Games that differ in their rates or
     weights only share one compiled step.
     """
-    train_step = compiled_step(config, gan, **(GAME | options))
+    train_step = compiled_once(make_step, config, gan=gan, **(GAME | options))
     state = draw_state(config, gen_rate=gen_rate, disc_rate=disc_rate)
     return train_step, state, draw_batch(config)
 
@@ -56,16 +69,6 @@ def make_game(
 def networks(config: pix2pix.Config = CONFIG, **options: Any) -> pix2pix.Networks:
     """Returns the players, from one source channel to two target channels."""
     return pix2pix.networks(config, out_channels=2, **options)
-
-
-@functools.cache
-def compiled_step(
-    config: pix2pix.Config, gan: losses.Adversarial | None, **options: Any
-) -> Callable:
-    """Returns the compiled step of a game."""
-    chex.clear_trace_counter()  # it counts by name, and each game's step is another
-    step = make_step(config, gan=gan, **options)
-    return jax.jit(chex.assert_max_traces(step, n=1))
 
 
 def make_step(
@@ -99,17 +102,17 @@ def draw_state(
 
 
 def draw_player(
-    module: nn.Module, image: np.ndarray, *, seed: int, rate: float
+    module: nn.Module, *inputs: np.ndarray, seed: int, rate: float
 ) -> Player:
     """Draws a player whose SGD has the given rate."""
-    variables = draw_variables(module, image, seed=seed, train=False)
+    variables = draw_variables(module, *inputs, seed=seed, train=False)
     opt_state = TX.init(variables["params"])
     opt_state = opt_state._replace(hyperparams={"learning_rate": np.float32(rate)})
     return Player(variables["params"], variables.get("batch_stats", {}), opt_state)
 
 
 def draw_variables(
-    module: nn.Module, image: np.ndarray, *, seed: int = 0, **options: Any
+    module: nn.Module, *inputs: np.ndarray, seed: int = 0, **options: Any
 ) -> Any:
     """Draws weights that keep the size of features, and stats of mean 0, variance 1.
 
@@ -128,7 +131,7 @@ def draw_variables(
 
     init = functools.partial(module.init, **options)
     return jax.tree_util.tree_map_with_path(
-        draw, jax.eval_shape(init, jax.random.key(0), image)
+        draw, jax.eval_shape(init, jax.random.key(0), *inputs)
     )
 
 

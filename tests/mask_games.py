@@ -1,11 +1,8 @@
 """The smallest mask GAN that can learn, for the tests of its step and of devices."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -37,26 +34,21 @@ def make_game(
     `options` are `make_train_step`'s.
     """
     state = draw_state(config, gen_rate=gen_rate, disc_rate=disc_rate)
-    return compiled_step(config, **options), state, draw_batch(config)
-
-
-@functools.cache
-def compiled_step(config: maskgan.Config, **options: Any) -> Callable:
-    """Returns the compiled step of a game."""
-    chex.clear_trace_counter()  # it counts by name, and each game's step is another
-    return jax.jit(chex.assert_max_traces(make_step(config, **options), n=1))
+    step = games.compiled_once(make_step, config, **options)
+    return step, state, draw_batch(config)
 
 
 def make_step(
     config: maskgan.Config, *, axis_name: str | None = None, **options: Any
 ) -> Callable:
     """Returns the step of a game, not compiled."""
+    players = {"gen_tx": games.TX, "disc_tx": games.TX}
+    players = {name: options.pop(name, tx) for name, tx in players.items()}
     networks = maskgan.networks(config, out_channels=CLASSES, axis_name=axis_name)
     defaults = {"gan": losses.adversarial(config.gan_loss), "ema_decay": 0.9}
     return maskgan.make_train_step(
         *networks,
-        games.TX,
-        games.TX,
+        *players.values(),
         latent_channels=config.latent_channels,
         axis_name=axis_name,
         **(defaults | options),

@@ -14,14 +14,10 @@ and make micrographs of them with a pix2pix that was trained from masks to micro
 
 import dataclasses
 import functools
-import time
-from collections.abc import Iterator
-
-import jax
 
 from jaxgan import cli, losses
 from jaxgan.config import option
-from jaxgan.data import masks, normalise, pipeline
+from jaxgan.data import masks, normalise
 from jaxgan.data.imagesets import ImageSet
 from jaxgan.data.masks import MaskConfig, Masks
 from jaxgan.data.simulate import ultrastructure
@@ -31,12 +27,7 @@ from jaxgan.experiments.mask_judge import Judge
 from jaxgan.methods import maskgan
 from jaxgan.state import GANState
 from jaxgan.training import parallel
-from jaxgan.training.run import (
-    RunConfig,
-    count_steps,
-    steps_per_call,
-    use_compile_cache,
-)
+from jaxgan.training.run import RunConfig
 from jaxgan.training.workdir import Workdir
 
 _EPOCHS = 6000  # of the paper, where neither --steps nor --epochs is given
@@ -76,23 +67,25 @@ def main(
     start: session.StartConfig,
 ) -> GANState:
     """Trains, or goes on training, and prints how real and generated masks compare."""
-    session.set_up(run)
-    with Workdir(start.workdir, writer=parallel.is_first_process()) as workdir:
-        began = time.monotonic()
-        opened = open_images(config, data, simulation)
-        data_seconds = time.monotonic() - began
-        sections = {"config": config, "data": data, "simulation": simulation}
-        session.describe(workdir, "maskgan", sections, run)
-        workdir.write_json(
-            "normalization.json",
-            {
-                "image": normalise.to_json(normalise.fit("0,1", opened.train)),
-                "classes": opened.classes,
-            },
-        )
-        parallel.check_batch_size(config.batch_size)
-        use_compile_cache(run)
-        return train(config, opened, workdir, run, start, seconds=data_seconds)
+    return session.play(
+        "maskgan",
+        dict(config=config, data=data, simulation=simulation, run=run, start=start),
+        open_source=lambda: open_source(config, data, simulation),
+        make_game=functools.partial(make_game, config),
+        default_epochs=_EPOCHS,
+    )
+
+
+def open_source(
+    config: maskgan.Config, data: MaskConfig, simulation: SimulatedMasks
+) -> session.Source:
+    """Opens the masks to train on."""
+    opened = open_images(config, data, simulation)
+    stored = {
+        "image": normalise.to_json(normalise.fit("0,1", opened.train)),
+        "classes": opened.classes,
+    }
+    return session.Source(opened, opened.train, stored)
 
 
 def open_images(
@@ -113,20 +106,11 @@ def open_images(
     return masks.split(images, ultrastructure.CLASSES[:-1], data)
 
 
-def train(
-    config: maskgan.Config,
-    opened: Masks,
-    workdir: Workdir,
-    run: MaskRunConfig,
-    start: session.StartConfig,
-    *,
-    seconds: float,
-) -> GANState:
-    """Builds the game, plays it to the end of the run and reports."""
-    steps_per_epoch = max(1, len(opened.train) // config.batch_size)
-    total_steps = count_steps(
-        run, steps_per_epoch=steps_per_epoch, default_epochs=_EPOCHS
-    )
+def make_game(
+    config: maskgan.Config, opened: Masks, workdir: Workdir, length: session.Length
+) -> session.Game:
+    """Builds networks, optimisers, step and judge for these masks."""
+    del length  # the rates are constant
     networks = maskgan.networks(
         config, out_channels=len(opened.classes), axis_name=parallel.AXIS
     )
@@ -142,66 +126,11 @@ def train(
         ema_decay=config.ema_decay,
         axis_name=parallel.AXIS,
     )
-    judge = Judge(config, networks, opened, workdir)
-    state = session.fit(
-        initial_state(config, networks, optimizers, seed=run.seed),
-        train_step=train_step,
-        prepare=maskgan.make_prepare(config, axis_name=parallel.AXIS),
-        batches=functools.partial(
-            host_batches, config, opened, run=run, total_steps=total_steps
-        ),
-        workdir=workdir,
-        run=run,
-        start=start,
-        total_steps=total_steps,
-        batch_size=config.batch_size,
-        evaluate=judge.score,
-        sample=judge.sample,
-        data_seconds=seconds,
-    )
-    judge.report(state)
-    return state
-
-
-def initial_state(
-    config: maskgan.Config,
-    networks: maskgan.Networks,
-    optimizers: maskgan.Optimizers,
-    *,
-    seed: int,
-) -> GANState:
-    """Draws the untrained state and returns it on the host.
-
-    Raises `UserError` if the networks do not take masks of this size.
-    """
-    init = jax.jit(functools.partial(maskgan.init, config, networks, optimizers))
-    try:
-        return jax.device_get(init(jax.random.key(seed)))
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def host_batches(
-    config: maskgan.Config,
-    opened: Masks,
-    start_step: int,
-    *,
-    run: RunConfig,
-    total_steps: int,
-) -> Iterator[pipeline.Batch]:
-    """Yields this process's part of the batches from a step on, K for each call."""
-    dataset = pipeline.batches(
-        opened.train,
-        crop_size=config.crop_size,
-        batch_size=config.batch_size,
-        seed=run.seed,
-        shard=(jax.process_index(), jax.process_count()),
-    )
-    return pipeline.host_batches(
-        dataset,
-        start_step=start_step,
-        steps=total_steps,
-        steps_per_call=steps_per_call(run),
+    return session.Game(
+        functools.partial(maskgan.init, config, networks, optimizers),
+        train_step,
+        maskgan.make_prepare(config, axis_name=parallel.AXIS),
+        Judge(config, networks, opened, workdir),
     )
 
 

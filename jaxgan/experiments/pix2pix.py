@@ -6,27 +6,20 @@ neither, simulated in-line holograms. The same command again continues the run.
 """
 
 import functools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from jaxgan import cli, losses
-from jaxgan.data import normalise, options, pairs, pipeline
+from jaxgan.data import normalise, options, pairs
 from jaxgan.data.simulate.options import SimulationConfig
-from jaxgan.errors import UserError
 from jaxgan.experiments import session
 from jaxgan.experiments.judge import Judge
 from jaxgan.methods import pix2pix
 from jaxgan.state import GANState
 from jaxgan.training import parallel
-from jaxgan.training.run import (
-    RunConfig,
-    count_steps,
-    steps_per_call,
-    use_compile_cache,
-)
+from jaxgan.training.run import RunConfig
 from jaxgan.training.workdir import Workdir
 
 SECTIONS = {
@@ -49,24 +42,23 @@ def main(
     start: session.StartConfig,
 ) -> GANState:
     """Trains, or goes on training, and prints the scores on held-out images."""
-    session.set_up(run)
-    with Workdir(start.workdir, writer=parallel.is_first_process()) as workdir:
-        began = time.monotonic()
-        split = open_images(config, data, simulation)
-        data_seconds = time.monotonic() - began
-        sections = {"config": config, "data": data, "simulation": simulation}
-        session.describe(workdir, "pix2pix", sections, run)
-        workdir.write_json(
-            "normalization.json",
-            {
-                "source": normalise.to_json(split.source_range),
-                "target": normalise.to_json(split.target_range),
-            },
-        )
-        parallel.check_batch_size(config.batch_size)
-        use_compile_cache(run)
-        state = train(config, data, split, workdir, run, start, seconds=data_seconds)
-        return state
+    return session.play(
+        "pix2pix",
+        dict(config=config, data=data, simulation=simulation, run=run, start=start),
+        open_source=lambda: open_source(config, data, simulation),
+        make_game=functools.partial(make_game, config, data),
+        default_epochs=_EPOCHS,
+    )
+
+
+def open_source(
+    config: pix2pix.Config, data: options.DataConfig, simulation: SimulationConfig
+) -> session.Source:
+    """Opens the images to train on."""
+    split = open_images(config, data, simulation)
+    ranges = {"source": split.source_range, "target": split.target_range}
+    stored = {role: normalise.to_json(range_) for role, range_ in ranges.items()}
+    return session.Source(split, split.train, stored)
 
 
 def open_images(
@@ -85,51 +77,42 @@ def open_images(
     )
 
 
-def train(
+def make_game(
     config: pix2pix.Config,
     data: options.DataConfig,
     split: pairs.Split,
     workdir: Workdir,
-    run: RunConfig,
-    start: session.StartConfig,
-    *,
-    seconds: float,
-) -> GANState:
-    """Builds the game, plays it to the end of the run and reports."""
-    steps_per_epoch = max(1, len(split.train) // config.batch_size)
-    total_steps = count_steps(
-        run, steps_per_epoch=steps_per_epoch, default_epochs=_EPOCHS
-    )
+    length: session.Length,
+) -> session.Game:
+    """Builds networks, optimisers, step and judge for these pairs."""
+    channels = split.train.source.channels, split.train.target.channels
     networks = pix2pix.networks(
-        config, out_channels=split.train.target.channels, axis_name=parallel.AXIS
+        config, out_channels=channels[1], axis_name=parallel.AXIS
     )
     optimizers = pix2pix.optimizers(
-        config, steps=total_steps, steps_per_epoch=1 if run.steps else steps_per_epoch
+        config, steps=length.steps, steps_per_epoch=length.steps_per_epoch
     )
+    source, target = (
+        jax.ShapeDtypeStruct((1, config.crop_size, config.crop_size, c), jnp.float32)
+        for c in channels
+    )
+
+    def init(key: jax.Array) -> GANState:
+        ema = config.ema_decay > 0
+        return pix2pix.init(networks, optimizers, key, source, target, ema=ema)
+
     judge = Judge(
         functools.partial(pix2pix.generate, networks.gen),
         split,
         workdir,
         multiple=pix2pix.size_multiple(config),
     )
-    state = session.fit(
-        initial_state(config, split, networks, optimizers, seed=run.seed),
-        train_step=make_train_step(config, networks, optimizers),
-        prepare=make_prepare(config, data, split),
-        batches=functools.partial(
-            host_batches, config, split, run=run, total_steps=total_steps
-        ),
-        workdir=workdir,
-        run=run,
-        start=start,
-        total_steps=total_steps,
-        batch_size=config.batch_size,
-        evaluate=judge.score,
-        sample=judge.sample,
-        data_seconds=seconds,
+    return session.Game(
+        init,
+        make_train_step(config, networks, optimizers),
+        make_prepare(config, data, split),
+        judge,
     )
-    judge.report(state)
-    return state
 
 
 def make_train_step(
@@ -143,6 +126,7 @@ def make_train_step(
         l1_weight=config.l1_weight,
         gradient_penalty=config.gradient_penalty * (config.gan_loss == "wgan_gp"),
         ema_decay=config.ema_decay,
+        remat=config.remat,
         axis_name=parallel.AXIS,
     )
 
@@ -158,58 +142,6 @@ def make_prepare(
         high={role: jnp.array(range_.high) for role, range_ in ranges.items()},
         one_hot=tuple(role for role in ranges if options.is_one_hot(data, role)),
         axis_name=parallel.AXIS,
-    )
-
-
-def initial_state(
-    config: pix2pix.Config,
-    split: pairs.Split,
-    networks: pix2pix.Networks,
-    optimizers: pix2pix.Optimizers,
-    *,
-    seed: int,
-) -> GANState:
-    """Draws the untrained state and returns it on the host.
-
-    Raises `UserError` if the networks do not take crops of this size.
-    """
-    source, target = (
-        jax.ShapeDtypeStruct((1, config.crop_size, config.crop_size, c), jnp.float32)
-        for c in (split.train.source.channels, split.train.target.channels)
-    )
-
-    @jax.jit
-    def init(key: jax.Array) -> GANState:
-        ema = config.ema_decay > 0
-        return pix2pix.init(networks, optimizers, key, source, target, ema=ema)
-
-    try:
-        return jax.device_get(init(jax.random.key(seed)))
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def host_batches(
-    config: pix2pix.Config,
-    split: pairs.Split,
-    start_step: int,
-    *,
-    run: RunConfig,
-    total_steps: int,
-) -> Iterator[pipeline.Batch]:
-    """Yields this process's part of the batches from a step on, K for each call."""
-    dataset = pipeline.batches(
-        split.train,
-        crop_size=config.crop_size,
-        batch_size=config.batch_size,
-        seed=run.seed,
-        shard=(jax.process_index(), jax.process_count()),
-    )
-    return pipeline.host_batches(
-        dataset,
-        start_step=start_step,
-        steps=total_steps,
-        steps_per_call=steps_per_call(run),
     )
 
 

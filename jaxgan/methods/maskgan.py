@@ -24,6 +24,7 @@ import optax
 
 from jaxgan import augment, layers, losses
 from jaxgan.config import option
+from jaxgan.methods import game
 from jaxgan.models.discriminators import DISCRIMINATORS, discriminator
 from jaxgan.models.maskgan import UPSAMPLING, MaskGenerator
 from jaxgan.state import (
@@ -32,7 +33,6 @@ from jaxgan.state import (
     example_keys,
     init_player,
     train_apply,
-    update_ema,
 )
 
 DTYPES = ("float32", "bfloat16")
@@ -195,52 +195,34 @@ def make_train_step(
         def judge(params, stats, mask):
             return train_apply(disc, params, stats, mask)
 
-        def penalty(params, stats):
+        def penalty(params, stats, seen_fake):
             keys = example_keys(penalty_key, size, axis_name)
             judge_mask = lambda mask: judge(params, stats, mask)[0]  # noqa: E731
-            return losses.gradient_penalty(judge_mask, seen_real, seen_fake, keys)
+            return gradient_penalty * losses.gradient_penalty(
+                judge_mask, seen_real, seen_fake, keys
+            )
 
-        def disc_loss(params):
-            # Two passes: with batch normalisation one pass over real and fake
-            # together would be another algorithm.
-            real_logits, stats = judge(params, state.disc.stats, seen_real)
-            fake_logits, stats = judge(params, stats, seen_fake)
-            loss = gan.disc(real_logits, fake_logits)
-            if gradient_penalty:
-                loss += gradient_penalty * penalty(params, stats)
-            return loss, (stats, real_logits, fake_logits)
-
-        def gen_loss(mask):
-            return gan.gen(judge(disc_player.params, disc_player.stats, show(mask))[0])
-
-        # One generator pass serves both players: D takes the fake as data, and G later
-        # pulls its own gradient back through it.
-        fake, pull_back, gen_stats = jax.vjp(generate, state.gen.params, has_aux=True)
-        seen_real, seen_fake = disguise(real, real_key), show(fake)
-        (d_loss, (disc_stats, real_logits, fake_logits)), disc_grads = (
-            jax.value_and_grad(disc_loss, has_aux=True)(state.disc.params)
+        seen_real = disguise(real, real_key)
+        played = game.play(
+            state,
+            generate=generate,
+            judge=judge,
+            real=seen_real,
+            gan=gan,
+            gen_tx=gen_tx,
+            disc_tx=disc_tx,
+            show=show,
+            penalty=penalty if gradient_penalty else None,
+            ema_decay=ema_decay,
+            axis_name=axis_name,
         )
-        disc_grads = all_reduce_mean(disc_grads, axis_name)
-        disc_player = state.disc.update(disc_grads, disc_stats, disc_tx)
-
-        g_loss, fake_grad = jax.value_and_grad(gen_loss)(fake)
-        gen_grads = all_reduce_mean(pull_back(fake_grad)[0], axis_name)
-        gen_player = state.gen.update(gen_grads, gen_stats, gen_tx)
-
+        right = jnp.mean(played.real_logits > 0) + jnp.mean(played.fake_logits < 0)
         metrics = {
-            "disc_loss": d_loss,
-            "gen_loss": g_loss,
-            "disc_real": jnp.mean(real_logits),
-            "disc_fake": jnp.mean(fake_logits),
-            "disc_accuracy": (jnp.mean(real_logits > 0) + jnp.mean(fake_logits < 0))
-            / 2,
-            "confidence": jnp.mean(jnp.max(fake, axis=-1) + 1) / 2,
+            **played.metrics,
+            "disc_accuracy": right / 2,
+            "confidence": jnp.mean(jnp.max(played.fake, axis=-1) + 1) / 2,
         }
-        ema = update_ema(state.ema, gen_player.params, state.step, decay=ema_decay)
-        state = state.replace(
-            step=state.step + 1, gen=gen_player, disc=disc_player, ema=ema
-        )
-        return state, all_reduce_mean(metrics, axis_name)
+        return played.state, all_reduce_mean(metrics, axis_name)
 
     return train_step
 

@@ -15,15 +15,17 @@ import optax
 
 from jaxgan import augment, layers, losses
 from jaxgan.config import option
+from jaxgan.methods import game
 from jaxgan.models import unet
 from jaxgan.models.discriminators import DISCRIMINATORS, discriminator
 from jaxgan.state import (
     GANState,
+    accumulate,
     all_reduce_mean,
     example_keys,
     init_player,
+    rematerialise,
     train_apply,
-    update_ema,
 )
 
 DTYPES = ("float32", "bfloat16")
@@ -39,6 +41,11 @@ class Config:
     depth: int = option(0, "levels of the U-Net; 0: the most, up to 8, that divide")
     norm: str = option("batch", "normalisation", choices=layers.NORMS)
     dropout: float = option(0.5, "dropout rate in the decoder's inner levels")
+    upsample: str = option(
+        "transpose",
+        "how the decoder doubles: transposed convolutions, or nearest and convolution",
+        choices=unet.UPSAMPLINGS,
+    )
     discriminator: str = option("patch70", "what D sees", choices=DISCRIMINATORS)
     disc_width: int = option(0, "channels of D's first layer; 0: as --width")
     disc_norm: str = option(
@@ -57,6 +64,10 @@ class Config:
     rotate: bool = option(False, "random rotations by multiples of 90 degrees")
     crop_area: float = option(1.0, "fraction of a crop's area kept, and resized back")
     dtype: str = option("float32", "of the arithmetic", choices=DTYPES)
+    accumulate_steps: int = option(1, "steps whose mean gradient makes one move")
+    remat: bool = option(
+        False, "G computes all but convolutions twice, to need less memory"
+    )
 
     def __post_init__(self):
         """Fills in the automatic depth; raises `ValueError` for what cannot train."""
@@ -106,6 +117,7 @@ def networks(
         depth=config.depth,
         norm=config.norm,
         dropout=config.dropout,
+        upsample=config.upsample,
         **common,
     )
     disc = discriminator(
@@ -123,6 +135,9 @@ def optimizers(config: Config, *, steps: int, steps_per_epoch: int = 1) -> Optim
     With `steps_per_epoch` the rate changes once an epoch, as in the reference code.
     """
     epochs = max(1, steps // steps_per_epoch)
+    if config.accumulate_steps > 1:  # schedules count moves
+        steps_per_epoch = max(1, steps_per_epoch // config.accumulate_steps)
+        epochs = max(1, steps // config.accumulate_steps // steps_per_epoch)
     falling = int(epochs * config.decay_fraction)
 
     def adam(learning_rate: float) -> optax.GradientTransformation:
@@ -131,7 +146,8 @@ def optimizers(config: Config, *, steps: int, steps_per_epoch: int = 1) -> Optim
         def schedule(step: jax.Array) -> jax.Array:
             return decay(step // steps_per_epoch + 1 - (epochs - falling))
 
-        return optax.adam(schedule if falling else learning_rate, b1=config.beta1)
+        adam = optax.adam(schedule if falling else learning_rate, b1=config.beta1)
+        return accumulate(adam, config.accumulate_steps)
 
     disc_learning_rate = config.disc_learning_rate or config.learning_rate
     return Optimizers(adam(config.learning_rate), adam(disc_learning_rate))
@@ -170,6 +186,7 @@ def make_train_step(
     gradient_penalty: float = 0.0,
     disc_scale: float = 0.5,
     ema_decay: float = 0.0,
+    remat: bool = False,
     axis_name: str | None = None,
 ) -> Callable:
     """Returns `train_step(state, batch, key) -> (state, metrics)`.
@@ -194,61 +211,35 @@ def make_train_step(
         def generate(params):
             return train_apply(gen, params, state.gen.stats, source, key=dropout_key)
 
+        if remat:
+            generate = rematerialise(generate)
+
         def judge(params, stats, image):
             pair = jnp.concatenate([source, image], axis=-1)
             return train_apply(disc, params, stats, pair)
 
-        def penalty(params, stats):
+        def penalty(params, stats, fake):
             keys = example_keys(penalty_key, source.shape[0], axis_name)
             pairs = [jnp.concatenate([source, x], axis=-1) for x in (target, fake)]
             judge_pair = lambda pair: train_apply(disc, params, stats, pair)[0]  # noqa: E731
-            return losses.gradient_penalty(judge_pair, *pairs, keys)
+            return gradient_penalty * losses.gradient_penalty(judge_pair, *pairs, keys)
 
-        def disc_loss(params):
-            # Two passes: with batch normalisation one pass over real and fake
-            # together would be another algorithm.
-            real_logits, stats = judge(params, state.disc.stats, target)
-            fake_logits, stats = judge(params, stats, fake)
-            loss = disc_scale * gan.disc(real_logits, fake_logits)
-            if gradient_penalty:
-                loss += gradient_penalty * penalty(params, stats)
-            return loss, (stats, real_logits, fake_logits)
-
-        def gen_loss(fake):
-            # The reference code lets D's running statistics advance here too, which
-            # nothing in training ever reads.
-            fake_logits, _ = judge(disc_player.params, disc_player.stats, fake)
-            adversarial, l1 = gan.gen(fake_logits), losses.l1(fake, target)
-            return adversarial + l1_weight * l1, (adversarial, l1)
-
-        # One generator pass serves both players: D takes `fake` as data, and G later
-        # pulls its own gradient back through it.
-        fake, pull_back, gen_stats = jax.vjp(generate, state.gen.params, has_aux=True)
-        (d_loss, (disc_stats, *logits)), disc_grads = jax.value_and_grad(
-            disc_loss, has_aux=True
-        )(state.disc.params)
-        disc_grads = all_reduce_mean(disc_grads, axis_name)
-        disc_player = state.disc.update(disc_grads, disc_stats, disc_tx)
-
-        (g_loss, (adversarial, l1)), fake_grad = jax.value_and_grad(
-            gen_loss, has_aux=True
-        )(fake)
-        gen_grads = all_reduce_mean(pull_back(fake_grad)[0], axis_name)
-        gen_player = state.gen.update(gen_grads, gen_stats, gen_tx)
-
-        metrics = {
-            "disc_loss": d_loss,
-            "gen_loss": g_loss,
-            "gen_adversarial": adversarial,
-            "l1": l1,
-            "disc_real": jnp.mean(logits[0]),
-            "disc_fake": jnp.mean(logits[1]),
-        }
-        ema = update_ema(state.ema, gen_player.params, state.step, decay=ema_decay)
-        state = state.replace(
-            step=state.step + 1, gen=gen_player, disc=disc_player, ema=ema
+        played = game.play(
+            state,
+            generate=generate,
+            judge=judge,
+            real=target,
+            gan=gan,
+            gen_tx=gen_tx,
+            disc_tx=disc_tx,
+            terms=lambda fake: {"l1": losses.l1(fake, target)},
+            weights={"l1": l1_weight},
+            penalty=penalty if gradient_penalty else None,
+            disc_scale=disc_scale,
+            ema_decay=ema_decay,
+            axis_name=axis_name,
         )
-        return state, all_reduce_mean(metrics, axis_name)
+        return played.state, all_reduce_mean(played.metrics, axis_name)
 
     return train_step
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from jaxgan import layers
 
+UPSAMPLINGS = ("transpose", "resize")  # transposed convolution; nearest, convolution
+
 
 class UNet(nn.Module):
     """Encoder and decoder of `depth` levels, joined by a skip at every level.
@@ -24,6 +26,7 @@ class UNet(nn.Module):
     depth: int = 8  # levels; H and W must divide by 2^depth
     norm: str = "batch"  # one of layers.NORMS
     dropout: float = 0.5  # in the decoder, from the fifth level inwards
+    upsample: str = "transpose"  # one of UPSAMPLINGS
     dtype: jnp.dtype = jnp.float32  # of the arithmetic; parameters stay float32
     axis_name: str | None = None  # pmapped axis that batch normalisation spans
 
@@ -44,9 +47,7 @@ class UNet(nn.Module):
         for level in reversed(range(1, self.depth)):
             x = self._up(x, level, widths[level - 1], train=train)
             x = jnp.concatenate([skips.pop(), x], axis=-1)
-        x = layers.ConvTranspose(self.out_channels, dtype=self.dtype, name="up0")(
-            nn.relu(x)
-        )
+        x = self._enlarge(nn.relu(x), self.out_channels, "up0", use_bias=True)
         return jnp.tanh(x.astype(jnp.float32))
 
     def _down(self, x: jax.Array, level: int, width: int, *, train: bool) -> jax.Array:
@@ -64,17 +65,24 @@ class UNet(nn.Module):
         return x
 
     def _up(self, x: jax.Array, level: int, width: int, *, train: bool) -> jax.Array:
-        x = layers.ConvTranspose(
-            width,
-            use_bias=layers.has_bias(self.norm),
-            dtype=self.dtype,
-            name=f"up{level}",
-        )(nn.relu(x))
+        bias = layers.has_bias(self.norm)
+        x = self._enlarge(nn.relu(x), width, f"up{level}", use_bias=bias)
         x = self._normalise(x, f"up{level}_norm", train=train)
         if 4 <= level < self.depth - 1:
             still = not train and not self.has_rng("dropout")
             x = nn.Dropout(self.dropout, deterministic=still)(x)
         return x
+
+    def _enlarge(
+        self, x: jax.Array, width: int, name: str, *, use_bias: bool
+    ) -> jax.Array:
+        options = dict(use_bias=use_bias, dtype=self.dtype, name=name)
+        if self.upsample == "transpose":
+            return layers.ConvTranspose(width, **options)(x)
+        # Every output pixel sees as many inputs: Odena et al., 2016, "Deconvolution
+        # and Checkerboard Artifacts".
+        x = x.repeat(2, axis=1).repeat(2, axis=2)
+        return layers.Conv(width, kernel_size=3, **options)(x)
 
     def _normalise(self, x: jax.Array, name: str, *, train: bool) -> jax.Array:
         return layers.normalise(

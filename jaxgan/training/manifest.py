@@ -45,7 +45,11 @@ def problem(directory: Path) -> str | None:
 
 def _parse(text: str) -> dict[str, str]:
     """Maps file names to digests; ValueError if a line is not of that kind."""
-    pairs = [line.split("  ", 1) for line in text.splitlines()]
+    # Not splitlines: a break whose bit flipped may be one of its other breaks.
+    *lines, rest = text.split("\n")
+    if rest or not lines:
+        raise ValueError("the last line is cut short")
+    pairs = [line.split("  ", 1) for line in lines]
     return {name: digest for digest, name in pairs}
 
 

@@ -120,6 +120,28 @@ def make_update(train_step: Step, prepare: Callable) -> Step:
     )
 
 
+def map_examples(function: Callable, examples: PyTree, *shared: PyTree) -> PyTree:
+    """Returns `function(examples, *shared)`, of which each local device does a part.
+
+    Args:
+      function: maps leaves `[n, ...]` to leaves `[n, ...]`, example by example.
+      examples: leaves `[N, ...]`; the last is repeated where N does not divide.
+      shared: what all devices get.
+
+    The result is on the host. Give the same function again and it is not compiled anew.
+    """
+    devices = jax.local_device_count()
+    count = jax.tree.leaves(examples)[0].shape[0]
+    each = -(-count // devices)
+    places = np.minimum(np.arange(devices * each), count - 1)
+    split = lambda x: x[places].reshape(devices, each, *x.shape[1:])  # noqa: E731
+    axes = (0, *[None] * len(shared))
+    mapped = jax.pmap(function, AXIS, in_axes=axes)
+    result = mapped(jax.tree.map(split, examples), *shared)
+    join = lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:count]  # noqa: E731
+    return jax.tree.map(join, result)
+
+
 def _sharding() -> NamedSharding:
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     return NamedSharding(mesh, PartitionSpec(AXIS))

@@ -1,5 +1,6 @@
 """Tiny training runs on files, for the tests of the mains."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -46,14 +47,16 @@ def train(workdir: Path, *flags: str) -> Any:
     return pix2pix.main(**cli.parse(argv, pix2pix.SECTIONS))
 
 
-def start(workdir: Path, *flags: str) -> subprocess.Popen:
-    """Starts the same main as a program of its own."""
+def start(workdir: Path, *flags: str, devices: int = 4) -> subprocess.Popen:
+    """Starts the same main as a program of its own, on so many devices."""
+    count = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", "jaxgan.experiments.pix2pix", f"--workdir={workdir}"]
         + [*TINY, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {count}"},
     )
 
 

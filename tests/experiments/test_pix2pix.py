@@ -74,6 +74,20 @@ def test_a_stopped_run_goes_on_bit_equal(tmp_path, image_flags, finished, number
         assert kept == {k: undisturbed[k] for k in kept}
 
 
+def test_a_run_goes_on_with_another_number_of_devices(tmp_path, image_flags, finished):
+    """Dropout's masks depend on it, so that only numbers near by can be expected."""
+    runs.train(tmp_path, *image_flags, "--steps=10")
+    process = runs.start(tmp_path, *image_flags, devices=1)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+    assert runs.logged_steps(tmp_path) == runs.logged_steps(finished)
+    resumed, undisturbed = (
+        log.read_rows(path / "metrics.jsonl")[-1]["train/l1"]
+        for path in (tmp_path, finished)
+    )
+    np.testing.assert_allclose(resumed, undisturbed, rtol=0.2)
+
+
 def test_another_configuration_is_refused(finished, image_flags):
     with pytest.raises(UserError, match="config.l1_weight: 100.0 there, 7.0 now"):
         runs.train(finished, *image_flags, "--l1_weight=7")

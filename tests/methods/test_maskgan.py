@@ -73,6 +73,20 @@ class StepTest(parameterized.TestCase):
         for name in old:  # biases before a norm have no gradient
             assert (old[name]["kernel"] != new[name]["kernel"]).any(), name
 
+    def test_each_optimiser_is_its_players_own(self):
+        """One that does nothing, in D's place, stops D and D alone."""
+        idle = games.TX._replace(
+            update=lambda grads, state, params=None: (
+                jax.tree.map(jnp.zeros_like, grads),
+                state,
+            )
+        )
+        train_step, before, batch = make_game(disc_tx=idle)
+        after, _ = train_step(before, batch, jax.random.key(1))
+        chex.assert_trees_all_equal(before.disc.params, after.disc.params)
+        old, new = before.gen.params["up0"], after.gen.params["up0"]
+        assert (old["kernel"] != new["kernel"]).any()
+
     @parameterized.parameters(("gen", 5.0), ("disc", 0.1))
     def test_each_player_alone_lowers_its_own_loss(self, name, rate):
         rates = {"gen_rate": 0.0, "disc_rate": 0.0} | {f"{name}_rate": rate}

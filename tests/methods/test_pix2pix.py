@@ -19,7 +19,6 @@ from absl.testing import parameterized
 from jaxgan import losses, state
 from jaxgan.methods import pix2pix
 from tests import games
-from tests.games import quick_compilation  # noqa: F401
 
 make_game = games.make_game
 

@@ -15,7 +15,6 @@ from flax import traverse_util
 
 from jaxgan import losses
 from jaxgan.methods import pix2pix
-from tests.games import quick_compilation  # noqa: F401
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 RATE, L1_WEIGHT = 0.02, 10.0

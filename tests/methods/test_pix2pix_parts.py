@@ -16,7 +16,6 @@ from jaxgan import losses, state
 from jaxgan.methods import pix2pix
 from jaxgan.models import patch, unet
 from tests import games
-from tests.games import quick_compilation  # noqa: F401
 
 
 def shapes_of_game(config, networks, optimizers, *, channels=(1, 1), ema=False):

@@ -11,7 +11,6 @@ from absl.testing import parameterized
 
 from jaxgan.models import unet
 from tests import games
-from tests.games import quick_compilation  # noqa: F401
 
 
 def init_shapes(module, shape, *, train=False):
@@ -151,3 +150,20 @@ class DerivativeTest(parameterized.TestCase):
         forward, backward = products(primals, tangents)
         assert abs(forward) > 0.01
         np.testing.assert_allclose(forward, backward, rtol=1e-3)
+
+
+def test_resize_and_convolve_leaves_no_checkerboard():
+    """Untrained networks, of one noise image; the paper's layers do leave one."""
+    from jaxgan import spectrum
+
+    image = np.random.default_rng(0).standard_normal((1, 64, 64, 1)).astype("f4")
+    peaks = {}
+    for upsample in unet.UPSAMPLINGS:
+        net = unet.UNet(1, width=8, depth=2, norm="none", dropout=0, upsample=upsample)
+        variables = games.draw_variables(net, image, train=False)
+        made = jax.jit(lambda v, x, net=net: net.apply(v, x, train=False))
+        peaks[upsample] = spectrum.checkerboard(
+            np.asarray(made(variables, image))[0, ..., 0]
+        )
+        assert made(variables, image).shape == image.shape
+    assert peaks["resize"] < 1.5 < 2 < peaks["transpose"]

@@ -16,7 +16,6 @@ from absl.testing import parameterized
 
 from jaxgan.errors import UserError
 from jaxgan.training import parallel
-from tests.games import quick_compilation  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parents[2]
 
