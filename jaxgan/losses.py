@@ -70,10 +70,16 @@ def hinge() -> Adversarial:
     )
 
 
-def wasserstein() -> Adversarial:
-    """The critic's difference (Arjovsky et al., 2017); add `gradient_penalty`."""
+def wasserstein(*, drift: float = 0.0) -> Adversarial:
+    """The critic's difference (Arjovsky et al., 2017); add `gradient_penalty`.
+
+    `drift` weighs the square of its verdicts on real images, which keeps them from
+    wandering off (Karras et al., 2018, "Progressive Growing of GANs", appendix A.1).
+    """
     return Adversarial(
-        disc=lambda real, fake: jnp.mean(fake) - jnp.mean(real),
+        disc=lambda real, fake: (
+            jnp.mean(fake) - jnp.mean(real) + drift * jnp.mean(real**2)
+        ),
         gen=lambda fake: -jnp.mean(fake),
     )
 
@@ -127,3 +133,29 @@ def l1(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """Mean absolute difference."""
     chex.assert_equal_shape([prediction, target])
     return jnp.mean(jnp.abs(prediction - target))
+
+
+def mse(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Mean squared difference."""
+    chex.assert_equal_shape([prediction, target])
+    return jnp.mean((prediction - target) ** 2)
+
+
+def feature_distance(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Squared distance of feature vectors `[B, h, w, C]`, the mean over B, h and w.
+
+    Ledig et al., 2017, "Photo-Realistic Single Image Super-Resolution ...", eq. 5: the
+    norm sums over channels.
+    """
+    chex.assert_equal_shape([prediction, target])
+    return jnp.mean(jnp.sum((prediction - target) ** 2, axis=-1))
+
+
+def total_variation(image: jax.Array) -> jax.Array:
+    """Squared differences between neighbours `[B, H, W, C]`, summed, a mean over B.
+
+    Aly & Dubois, 2005, as Ledig et al., 2017, sec. 2.2.2, use it with VGG features.
+    """
+    down = jnp.sum(jnp.diff(image, axis=1) ** 2)
+    across = jnp.sum(jnp.diff(image, axis=2) ** 2)
+    return (down + across) / image.shape[0]
