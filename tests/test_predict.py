@@ -3,6 +3,9 @@ import pytest
 import tifffile
 
 from jaxgan import cli, predict
+from jaxgan.apply import files, tiled
+from jaxgan.apply.tiled import Seams
+from jaxgan.data import normalise, readers
 from jaxgan.errors import UserError
 
 
@@ -82,6 +85,51 @@ def test_a_chain_feeds_each_model_with_the_one_before(tmp_path, finished):
     expected = np.rint(model(model(image(16, 16))))
     written = tifffile.imread(tmp_path / "out" / "a.tif")
     np.testing.assert_array_equal(written, expected[..., 0])
+
+
+def restarting():
+    """Returns a model that runs out of memory when its first rows have left."""
+    unit = normalise.Range((-1.0,), (1.0,), "uint8")
+
+    def translate(image, sink):
+        ramp = np.linspace(-9, 3, image.size, dtype=np.float32).reshape(image.shape)
+        sink(0, ramp[:8])
+        sink(8, ramp[8:12])
+        for y in range(0, len(ramp), 4):
+            sink(y, ramp[y : y + 4])
+        return Seams(exact=True)
+
+    return predict.Model({}, unit, unit, 0, 1, translate)
+
+
+def test_rows_that_come_again_count_once(tmp_path):
+    model, stored = restarting(), image(16, 10, 1, dtype=np.uint8)
+    result = model(stored)
+    assert result.shape == stored.shape
+    path = tmp_path / "out.tif"
+    file = files.File(path, readers.Meta("YX", (16, 10)), [lambda: stored])
+    clipped = predict.translate_file(file, [model], np.dtype("uint8"))
+    expected, count = normalise.store(result, "uint8")
+    np.testing.assert_array_equal(tifffile.imread(path), expected[..., 0])
+    assert clipped == count > 0
+
+
+def test_an_image_that_memory_does_not_hold_whole_is_cut(finished, monkeypatch):
+    stored = image(70, 90)
+    expected = predict.load(str(finished), tile=64)(stored)
+
+    def full(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(predict, "make_translate", lambda *args, **kwargs: full)
+    cut = tiled.Tiled._cut
+
+    def small(self, stored, grid, place):
+        return cut(self, stored, grid, place) if grid.rows.size <= 64 else full()
+
+    monkeypatch.setattr(tiled.Tiled, "_cut", small)
+    result = predict.load(str(finished), tile=128)(stored)
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_other_channels_than_in_training_are_refused(tmp_path, finished):

@@ -38,6 +38,7 @@ class Side:
     one_hot: bool = False  # masks become classes; their values stay as they are here
     resize: Size | None = None
     may_be_constant: bool = False  # nothing is learnt from such images, but translated
+    only: frozenset[str] | None = None  # the stems that are wanted; None: all
 
 
 @dataclasses.dataclass
@@ -101,7 +102,10 @@ def find(path: Path, side: Side) -> Folder:
     twins = [" and ".join(map(str, same)) for same in by_stem.values() if same[1:]]
     if twins:
         raise UserError([f"{side.flag}: {pair} have one name" for pair in twins])
-    return Folder(path, side, {stem: by_stem[stem][0] for stem in sorted(by_stem)})
+    wanted = [
+        stem for stem in sorted(by_stem) if side.only is None or stem in side.only
+    ]
+    return Folder(path, side, {stem: by_stem[stem][0] for stem in wanted})
 
 
 def _hidden(path: Path, root: Path) -> bool:

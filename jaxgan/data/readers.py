@@ -26,6 +26,7 @@ from jaxgan.data import tiff_tags
 from jaxgan.errors import UserError
 
 SUFFIXES = (".tif", ".tiff", ".png")
+LARGE = 4096**2  # pixels of a plane from which on `open_planes` leaves it on disk
 AXES = "TZCYXS"  # the letters that are understood, in ImageJ's order
 
 _VIEW = "TZYXCS"  # the order of the six-dimensional views below
@@ -78,6 +79,54 @@ def read(path: str | os.PathLike, *, axes: str = "", plane: int | None = None) -
         raise UserError(f"{path}: cannot be read: {reason}") from error
 
 
+class OnDisk:
+    """A plane `[H, W, C]` of which no more is read than what a slice asks for."""
+
+    def __init__(self, view: np.ndarray):
+        """Takes a view `[H, W, C, S]`, as on disk."""
+        *size, channels, samples = view.shape
+        self._view, self.dtype = view, _dtype(view.dtype)
+        self.shape = (*size, channels * samples)
+
+    def __getitem__(self, slices: tuple[slice, slice]) -> np.ndarray:
+        """Returns rows and columns as `read` would have them."""
+        part = self._view[slices]
+        array = np.array(part, self.dtype, order="C")
+        if part.dtype == bool:
+            array *= 255
+        return array.reshape(*part.shape[:2], -1)
+
+
+def open_planes(
+    path: str | os.PathLike, *, axes: str = ""
+) -> tuple[list[OnDisk], Meta] | None:
+    """Opens the planes of a TIFF that is too large for memory, None for other files.
+
+    What `read` has to see whole, an alpha channel or a PNG, is such another file. A
+    compressed TIFF is unpacked to a temporary file. Raises `UserError` as `read` does.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".png":
+        return None
+    try:
+        with tifffile.TiffFile(path) as tif:
+            tiff_tags.check_complete(tif)
+            series = _only_series(tif)
+            axes, shape = _named_axes(axes, series)
+            meta = Meta(axes, shape, **tiff_tags.scale(tif))
+            if meta.length("Y") * meta.length("X") < LARGE or _has_alpha(series, axes):
+                return None
+            array = series.asarray(out="memmap", maxworkers=1)
+            view = _view(array.reshape(shape), axes)
+            planes = [OnDisk(plane) for stack in view for plane in stack]
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: cannot be read: {reason}") from error
+    letters = axes.replace("S", "") + "S" * ("S" in axes)
+    lengths = tuple(meta.length(axis) for axis in letters)
+    return planes, dataclasses.replace(meta, axes=letters, shape=lengths)
+
+
 def _read_png(path: Path) -> Image:
     data = path.read_bytes()
     # The decoder is content with a file that lacks its last bytes.
@@ -93,17 +142,25 @@ def _read_tiff(path: Path, axes: str, plane: int | None) -> Image:
     with tifffile.TiffFile(path) as tif:
         if plane is None:  # reading planes one by one comes after reading all
             tiff_tags.check_complete(tif)
-        if len(tif.series) != 1:
-            shapes = ", ".join(str(series.shape) for series in tif.series)
-            raise ValueError(f"it holds images of several kinds ({shapes}); split it")
-        series = tif.series[0]
-        if series.is_multifile:
-            raise ValueError("it is one of several files of an OME-TIFF; join them")
+        series = _only_series(tif)
         axes, shape = _named_axes(axes, series)
         view = _read_series(series, axes, shape, plane)
-        extra = series.keyframe.extrasamples
-        alpha = "S" in axes and bool(extra) and extra[-1] in _ALPHA
+        alpha = _has_alpha(series, axes)
         return _image(view, Meta(axes, shape, **tiff_tags.scale(tif)), alpha)
+
+
+def _only_series(tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    if len(tif.series) != 1:
+        shapes = ", ".join(str(series.shape) for series in tif.series)
+        raise ValueError(f"it holds images of several kinds ({shapes}); split it")
+    if tif.series[0].is_multifile:
+        raise ValueError("it is one of several files of an OME-TIFF; join them")
+    return tif.series[0]
+
+
+def _has_alpha(series: tifffile.TiffPageSeries, axes: str) -> bool:
+    extra = series.keyframe.extrasamples
+    return "S" in axes and bool(extra) and extra[-1] in _ALPHA
 
 
 def _named_axes(axes: str, series: tifffile.TiffPageSeries) -> tuple[str, tuple]:

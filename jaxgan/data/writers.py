@@ -4,7 +4,9 @@ Axes, shape, pixel size and format (ImageJ, OME or plain TIFF) are those of the 
 that the output was made from; a PNG's output is a plain TIFF.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +31,88 @@ def write_tiff(path: str | os.PathLike, planes: np.ndarray, *, like: Meta) -> No
     4 GiB) is written as OME-TIFF. The file gets its name only when it is whole; its
     folder is made.
     """
+    form, axes = _layout(planes, like)
+    options = _options(form, axes, planes, like)
+    with _whole(path) as partial:
+        tifffile.imwrite(partial, _arrange(planes, axes, like), **options)
+
+
+class Rows:
+    """A TIFF that is filled some rows at a time, of its full length from the start."""
+
+    def __init__(self, file: Path, shape: tuple[int, ...], dtype: np.dtype, like: Meta):
+        """Writes all of the file but its pixels, as `write_tiff` would."""
+        self._shape, self._like = shape, like
+        planes = np.broadcast_to(np.zeros((), dtype), shape)  # takes no memory
+        form, self._axes = _layout(planes, like)
+        options = _options(form, self._axes, planes, like)
+        stored = _arrange(planes, self._axes, like).shape
+        order = ">" if form == "imagej" else "<"  # as tifffile writes ImageJ's
+        self._dtype = dtype.newbyteorder(order)
+        offset, _ = tifffile.imwrite(
+            file,
+            data=None,
+            shape=stored,
+            dtype=self._dtype,
+            returnoffset=True,
+            byteorder=order,
+            **options,
+        )
+        # Where each value of [N, H, W, C] goes, by the strides of the stored array.
+        self._file, self._offset = file, offset
+        lengths = dict(zip(self._axes, stored, strict=True))
+        stride, self._strides = dtype.itemsize, {}
+        for axis in reversed(self._axes):
+            self._strides[axis] = stride
+            stride *= lengths[axis]
+        self._samples = lengths.get("S", 1)
+
+    def put(self, plane: int, y: int, rows: np.ndarray) -> None:
+        """Writes rows `[n, W, C]` of a plane from row y on."""
+        t, z = divmod(plane, self._like.length("Z"))
+        start = self._at("T", t) + self._at("Z", z) + self._at("Y", y)
+        parts = rows.reshape(*rows.shape[:2], -1, self._samples)
+        with open(self._file, "r+b") as file:
+            for channel in range(parts.shape[2]):
+                file.seek(self._offset + start + self._at("C", channel))
+                file.write(parts[:, :, channel].astype(self._dtype).tobytes())
+
+    def _at(self, axis: str, index: int) -> int:
+        return self._strides.get(axis, 0) * index
+
+
+@contextlib.contextmanager
+def open_rows(
+    path: str | os.PathLike, shape: tuple[int, ...], dtype: np.dtype, *, like: Meta
+) -> Iterator[Rows]:
+    """Opens a TIFF of planes `[N, H, W, C]` that is filled by rows.
+
+    As with `write_tiff`, it gets its name at the end, and only then.
+    """
+    with _whole(path) as partial:
+        yield Rows(partial, shape, np.dtype(dtype), like)
+
+
+@contextlib.contextmanager
+def _whole(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields where to write; what is there at the end gets the name `path`."""
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _layout(planes: np.ndarray, like: Meta) -> tuple[str, str]:
+    """Returns the format and the axes of what is written."""
     axes = _axes(like, planes.shape[-1])
     form = _format(like, axes, planes)
     if form == "imagej" or not axes.removesuffix("S").endswith("YX"):
         axes = "".join(axis for axis in AXES if axis in axes)
-    options = _options(form, axes, planes, like)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        tifffile.imwrite(partial, _arrange(planes, axes, like), **options)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    return form, axes
 
 
 def _axes(like: Meta, channels: int) -> str:
@@ -59,6 +130,7 @@ def _format(like: Meta, axes: str, planes: np.ndarray) -> str:
     if like.format == "png":
         return "tiff"
     fits = planes.dtype.name in _IMAGEJ_DTYPES and planes.nbytes < _CLASSIC_BYTES
+    fits = fits and planes.shape[2] > 1  # a width of 1 is lost on the way back
     if "S" in axes:  # colour, to ImageJ, is three or four bytes
         fits = fits and planes.dtype == np.uint8 and like.length("S") in (3, 4)
     return "ome" if like.format == "imagej" and not fits else like.format
