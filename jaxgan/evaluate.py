@@ -1,18 +1,29 @@
-"""Score predictions against targets, image by image.
+"""Score predictions against targets, image by image: python -m jaxgan.evaluate.
+
+    python -m jaxgan.evaluate --workdir=W --source=DIR --target=DIR [--output=DIR]
+
+Applies every checkpoint that a run kept to every pair of images and writes, by default
+to W/report, index.html (one file, for any browser), qc.csv (all scores), methods.txt (a
+paragraph to paste) and maps/ (SSIM and error as float TIFFs). It needs the extra
+`report`.
 
 Images are compared as the networks see them, in [-1, 1]: PSNR and SSIM have a peak of
 2, the width of the target range, and do not depend on how images are stored.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxgan import augment, metrics
+from jaxgan import augment, cli, metrics
+from jaxgan.config import option
 from jaxgan.data.normalise import Range
 from jaxgan.data.pairs import Pairs
+from jaxgan.errors import UserError
 
 PEAK = 2.0
 
@@ -97,3 +108,46 @@ def table(means: Mapping[str, float]) -> dict[str, dict[str, float]]:
         else:
             rows["prediction"][name] = value
     return {label: row for label, row in rows.items() if row}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to judge, on which images."""
+
+    workdir: str = option("", "of the training run")
+    source: str = option("", "folder of input images, as --source in training")
+    target: str = option("", "folder of target images, paired with source by file stem")
+    output: str = option("", "folder for the report; empty: WORKDIR/report")
+    axes: str = option("", "axes of stacks, as in training; empty: as there")
+
+
+def main(*, options: Options) -> None:
+    """Writes the quality report of a run and prints its warnings."""
+    # The report is built on the functions above.
+    from jaxgan.report import generators, images, page, study
+
+    required = ("workdir", "source", "target")
+    missing = [name for name in required if not getattr(options, name)]
+    if missing:
+        raise UserError([f"--{flag} is missing (--help)" for flag in missing])
+    page.check_installed()
+    generator = generators.load(options.workdir)
+    pairs = images.open_pairs(
+        generator, options.source, options.target, axes=options.axes
+    )
+    seen = images.what_was_seen(generator.stored)
+    judged = images.with_roles(*pairs, seen)
+    folder = Path(options.output or Path(options.workdir) / "report")
+    maps = folder / "maps"
+    found = study.run(generator, judged, seen, maps=maps, say=_say)
+    for warning in page.write(folder, options.workdir, generator, judged, seen, found):
+        print(f"- {warning}")
+    print(folder / "index.html")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    cli.start(main, {"options": Options}, usage=__doc__)

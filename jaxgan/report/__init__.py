@@ -1,0 +1,1 @@
+"""The quality report of a trained generator: scores, maps, pictures, one HTML page."""
