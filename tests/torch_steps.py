@@ -9,7 +9,8 @@ of three steps of plain SGD, computed in float64, and what came of them.
 import make_goldens
 import numpy as np
 import torch
-import torch_reference as reference
+
+from jaxgan.experiments import torch_peer as reference
 
 STEPS, BATCH, SIZE = 3, 2, 16
 RATE, L1_WEIGHT = 0.02, 10.0

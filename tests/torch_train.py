@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import torch
-import torch_reference
 from torch.optim import lr_scheduler
 
 from jaxgan import evaluate, predict
 from jaxgan.config import from_dict
 from jaxgan.data.pairs import Split
 from jaxgan.experiments import pix2pix as experiment
+from jaxgan.experiments import session
+from jaxgan.experiments import torch_peer as torch_reference
 from jaxgan.methods import pix2pix
 from jaxgan.training import log, parallel, workdir
 from jaxgan.training.run import RunConfig
@@ -110,8 +111,13 @@ def training_batches(run: Run) -> Iterator[dict[str, torch.Tensor]]:
     prepare = experiment.make_prepare(run.config, run.sections["data"], run.split)
     update = parallel.make_update(hand_out, prepare)
     position = parallel.replicate(Position(np.int32(0)))
-    stored = experiment.host_batches(
-        run.config, run.split, 0, run=options, total_steps=run.steps
+    stored = session.host_batches(
+        run.split.train,
+        0,
+        crop_size=run.config.crop_size,
+        batch_size=run.config.batch_size,
+        run=options,
+        total_steps=run.steps,
     )
     key = jax.random.fold_in(jax.random.key(seed), 1)  # as `session.fit` makes it
     for batch in stored:

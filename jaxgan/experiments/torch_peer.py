@@ -1,21 +1,19 @@
 """The networks and the training step of jaxgan in plain PyTorch: what it is held to.
 
-Not a test and never imported by one: `make_goldens.py` and `torch_steps.py` write what
-the tests compare with, so that they run without PyTorch, and `torch_train.py` trains a
-peer of a run. Written from the papers, independently of the JAX code; only the names of
-the layers are shared, so that weights travel by name (`to_flax`). Images are
-`[B, C, H, W]` floats in [-1, 1], discriminators return raw logits.
+Needs PyTorch. The benchmark's peers consist of these. The tests do not import it:
+`make_goldens.py` and `torch_steps.py` beside them write what they compare with, so that
+they run without PyTorch, and `torch_train.py` trains a peer of a run. Written from the
+papers, independently of the JAX code; only the names of the layers are shared, so that
+weights travel by name (`to_flax`). Images are `[B, C, H, W]` floats in [-1, 1],
+discriminators return raw logits.
 """
 
-import pathlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-GOLDENS = pathlib.Path(__file__).parent / "goldens"
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
@@ -122,6 +120,175 @@ class PixelDiscriminator(nn.Module):
         return self.logits(F.leaky_relu(self.conv1_norm(self.conv1(x)), 0.2))
 
 
+class ResNetGenerator(nn.Module):
+    """Zhu et al., 2017, sec. 7.2, with the layers of CycleGAN's PyTorch code."""
+
+    def __init__(self, in_channels, out_channels, width=64, num_blocks=9):
+        super().__init__()
+        self.num_blocks = num_blocks
+        self.stem = nn.Conv2d(in_channels, width, 7)
+        self.stem_norm = make_norm("instance", width)
+        for i in range(2):
+            before, after = width * 2**i, width * 2 ** (i + 1)
+            self.add_module(f"down{i}", nn.Conv2d(before, after, 3, 2, 1))
+            self.add_module(f"down{i}_norm", make_norm("instance", after))
+        for i in range(num_blocks):
+            for j in range(2):
+                self.add_module(f"block{i}_conv{j}", nn.Conv2d(4 * width, 4 * width, 3))
+                self.add_module(f"block{i}_norm{j}", make_norm("instance", 4 * width))
+        for i in range(2):
+            before, after = width * 2 ** (2 - i), width * 2 ** (1 - i)
+            up = nn.ConvTranspose2d(before, after, 3, 2, 1, output_padding=1)
+            self.add_module(f"up{i}", up)
+            self.add_module(f"up{i}_norm", make_norm("instance", after))
+        self.head = nn.Conv2d(width, out_channels, 7)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        layers = dict(self.named_children())
+
+        def reflect(x, border):
+            return nn.ReflectionPad2d(border)(x)
+
+        x = F.relu(self.stem_norm(self.stem(reflect(image, 3))))
+        for i in range(2):
+            x = F.relu(layers[f"down{i}_norm"](layers[f"down{i}"](x)))
+        for i in range(self.num_blocks):
+            y = layers[f"block{i}_conv0"](reflect(x, 1))
+            y = F.relu(layers[f"block{i}_norm0"](y))
+            y = layers[f"block{i}_conv1"](reflect(y, 1))
+            x = x + layers[f"block{i}_norm1"](y)
+        for i in range(2):
+            x = F.relu(layers[f"up{i}_norm"](layers[f"up{i}"](x)))
+        return torch.tanh(self.head(reflect(x, 3)))
+
+
+class SRResNet(nn.Module):
+    """Ledig et al., 2017, fig. 4, with one PReLU slope for all channels."""
+
+    def __init__(self, in_channels, out_channels, width=64, num_blocks=16, doublings=2):
+        super().__init__()
+        self.num_blocks, self.doublings = num_blocks, doublings
+        self.stem = nn.Conv2d(in_channels, width, 9, 1, 4)
+        self.stem_prelu = nn.PReLU()
+        for i in range(num_blocks):
+            for j in range(2):
+                conv = nn.Conv2d(width, width, 3, 1, 1)
+                self.add_module(f"block{i}_conv{j}", conv)
+                self.add_module(f"block{i}_norm{j}", make_norm("batch", width))
+            self.add_module(f"block{i}_prelu", nn.PReLU())
+        self.body = nn.Conv2d(width, width, 3, 1, 1)
+        self.body_norm = make_norm("batch", width)
+        for i in range(doublings):
+            self.add_module(f"up{i}", nn.Conv2d(width, 4 * width, 3, 1, 1))
+            self.add_module(f"up{i}_prelu", nn.PReLU())
+        self.head = nn.Conv2d(width, out_channels, 9, 1, 4)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        layers = dict(self.named_children())
+        x = stem = self.stem_prelu(self.stem(image))
+        for i in range(self.num_blocks):
+            y = layers[f"block{i}_norm0"](layers[f"block{i}_conv0"](x))
+            y = layers[f"block{i}_conv1"](layers[f"block{i}_prelu"](y))
+            x = x + layers[f"block{i}_norm1"](y)
+        x = stem + self.body_norm(self.body(x))
+        for i in range(self.doublings):
+            x = nn.PixelShuffle(2)(layers[f"up{i}"](x))
+            x = layers[f"up{i}_prelu"](x)
+        return self.head(x)
+
+
+class SRDiscriminator(nn.Module):
+    """Ledig et al., 2017, fig. 4, for images of `size`; pooled if that is None."""
+
+    def __init__(self, in_channels, width=64, size=None):
+        super().__init__()
+        self.pooled = size is None
+        before = in_channels
+        for i in range(8):
+            after = width * 2 ** (i // 2)
+            self.add_module(f"conv{i}", nn.Conv2d(before, after, 3, 1 + i % 2, 1))
+            if i > 0:
+                self.add_module(f"conv{i}_norm", make_norm("batch", after))
+            before = after
+        pixels = 1 if self.pooled else size[0] // 16 * (size[1] // 16)
+        self.hidden = nn.Linear(8 * width * pixels, 16 * width)
+        self.logits = nn.Linear(16 * width, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        layers = dict(self.named_children())
+        x = F.leaky_relu(self.conv0(image), 0.2)
+        for i in range(1, 8):
+            x = F.leaky_relu(layers[f"conv{i}_norm"](layers[f"conv{i}"](x)), 0.2)
+        if self.pooled:
+            x = F.adaptive_avg_pool2d(x, 1)
+        x = x.permute(0, 2, 3, 1).flatten(1)  # as Flax orders them
+        return self.logits(F.leaky_relu(self.hidden(x), 0.2))
+
+
+# As models.dcgan has them: channels of G's and of D's levels, in multiples of a width.
+_GENERATOR = {32: (8, 4, 2, 1), 64: (8, 4, 2, 1), 512: (16, 8, 4, 2, 1, 1, 1)}
+_DISCRIMINATOR = {32: (1, 2, 4, 8), 64: (1, 2, 4, 8), 512: (1, 1, 1, 2, 4, 8, 16)}
+
+
+class DCGenerator(nn.Module):
+    """Radford et al., 2016, fig. 1, with the layers of PyTorch's example.
+
+    At `size` 32 a 1x1 layer makes the image, else one more doubling. Takes latents
+    `[B, d]` or `[B, d, 1, 1]`.
+    """
+
+    def __init__(self, latent_dim, out_channels, width=64, size=64):
+        super().__init__()
+        before, self.levels = latent_dim, len(_GENERATOR[size])
+        for i, multiple in enumerate(_GENERATOR[size]):
+            place = (4, 1, 0) if i == 0 else (4, 2, 1)
+            up = nn.ConvTranspose2d(before, multiple * width, *place, bias=False)
+            self.add_module(f"up{i}", up)
+            self.add_module(f"up{i}_norm", make_norm("batch", multiple * width))
+            before = multiple * width
+        place = (1, 1, 0) if size == 32 else (4, 2, 1)
+        self.image = nn.ConvTranspose2d(before, out_channels, *place, bias=False)
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        layers, x = dict(self.named_children()), latent.reshape(*latent.shape[:2], 1, 1)
+        for i in range(self.levels):
+            x = F.relu(layers[f"up{i}_norm"](layers[f"up{i}"](x)))
+        return torch.tanh(self.image(x))
+
+
+class DCDiscriminator(nn.Module):
+    """The counterpart of `DCGenerator`: images of `size` to logits `[B, 1, 1, 1]`."""
+
+    def __init__(self, in_channels, width=64, size=64):
+        super().__init__()
+        before, self.levels = in_channels, len(_DISCRIMINATOR[size])
+        for i, multiple in enumerate(_DISCRIMINATOR[size]):
+            down = nn.Conv2d(before, multiple * width, 4, 2, 1, bias=False)
+            self.add_module(f"down{i}", down)
+            if i > 0:
+                self.add_module(f"down{i}_norm", make_norm("batch", multiple * width))
+            before = multiple * width
+        self.logit = nn.Conv2d(before, 1, size >> self.levels, bias=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        layers = dict(self.named_children())
+        x = F.leaky_relu(self.down0(image), 0.2)
+        for i in range(1, self.levels):
+            x = F.leaky_relu(layers[f"down{i}_norm"](layers[f"down{i}"](x)), 0.2)
+        return self.logit(x)
+
+
+def vgg19_features(count: int) -> nn.Sequential:
+    """Returns the first `count` layers of VGG19, numbered as torchvision does."""
+    layers, before = [], 3
+    for width, repeats in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
+        for _ in range(repeats):
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            before = width
+        layers.append(nn.MaxPool2d(2, 2))
+    return nn.Sequential(*layers[:count])
+
+
 def initialise(network: nn.Module) -> nn.Module:
     """Draws weights from N(0, .02), norms' scales from N(1, .02); biases are zero."""
     for layer in network.modules():
@@ -139,9 +306,11 @@ def scatter(network: nn.Module, generator: np.random.Generator) -> None:
     for key, tensor in network.state_dict().items():
         if not tensor.is_floating_point():
             continue  # the batch norms' step counters
-        if tensor.ndim == 4:
+        if tensor.ndim in (2, 4):
             fan_in = tensor.numel() / max(tensor.shape[:2])
             tensor.copy_(draw(generator, tensor.shape, scale=(2 / fan_in) ** 0.5))
+        elif key.endswith("prelu.weight"):
+            tensor.copy_(draw(generator, tensor.shape, scale=0.1, mean=0.25))
         elif key.endswith("weight"):
             tensor.copy_(draw(generator, tensor.shape, scale=0.2, mean=1.0))
         elif key.endswith("running_var"):
@@ -229,7 +398,9 @@ def predict(gen: nn.Module, source: torch.Tensor) -> torch.Tensor:
 
 
 def channels_last(image: torch.Tensor) -> np.ndarray:
-    """Returns images `[B, C, H, W]` as `[B, H, W, C]`."""
+    """Returns images `[B, C, H, W]` as `[B, H, W, C]`, and logits `[B, 1]` as such."""
+    if image.ndim == 2:
+        return image.detach().numpy()
     return image.detach().permute(0, 2, 3, 1).numpy()
 
 
@@ -250,6 +421,10 @@ def to_flax(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
         array = tensor.detach().numpy()
         if name == "weight" and array.ndim == 4:
             variables[f"params/{layer}/kernel"] = array.transpose(2, 3, 1, 0)
+        elif name == "weight" and array.ndim == 2:
+            variables[f"params/{layer}/kernel"] = array.T
+        elif layer.endswith("prelu"):
+            variables[f"params/{layer}/negative_slope"] = array[0]
         elif name == "weight":
             variables[f"params/{layer}/scale"] = array
         elif name in names:
