@@ -131,3 +131,22 @@ class GradientPenaltyTest(parameterized.TestCase):
         actual = self.penalty(judge, target=0.0)
         mix = np.array([jax.random.uniform(jax.random.clone(k)) for k in self.keys])
         np.testing.assert_allclose(actual, np.mean(32 * mix**2), rtol=1e-5)
+
+
+class ContentTest(parameterized.TestCase):
+    def test_mse_is_a_mean_over_everything(self):
+        a, b = jnp.zeros((2, 2, 2, 1)), jnp.full((2, 2, 2, 1), 3.0)
+        assert losses.mse(a, b) == losses.mse(b, a) == 9
+
+    def test_feature_distance_sums_over_channels(self):
+        """Ledig et al., eq. 5: |(1, 2)|^2 = 5 at each place."""
+        a = jnp.broadcast_to(jnp.array([1.0, 2.0]), (3, 2, 4, 2))
+        assert losses.feature_distance(a, jnp.zeros_like(a)) == 5
+
+    def test_total_variation_counts_neighbours(self):
+        """A step of height 2 between two columns of three pixels, in one of two."""
+        image = jnp.zeros((2, 3, 4, 1)).at[0, :, 2:].set(2.0)
+        assert losses.total_variation(image) == 3 * 4 / 2
+        turned = image.transpose(0, 2, 1, 3)
+        assert losses.total_variation(turned) == losses.total_variation(image)
+        assert losses.total_variation(image + 5) == losses.total_variation(image)
