@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+import pytest
 
 from jaxgan import losses
 from jaxgan.methods import pix2pix
@@ -24,6 +25,17 @@ CONFIG = pix2pix.Config(
     crop_size=16, batch_size=2, width=4, depth=2, discriminator="patch16"
 )
 GAME = {"l1_weight": 10.0, "ema_decay": 0.9}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def full_optimisation():
+    """Compiles a module's programs as in use: import it, and it is so.
+
+    Unoptimised sums run over one number after the other, with ten times the rounding.
+    """
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 _programs: dict[Any, Callable] = {}
