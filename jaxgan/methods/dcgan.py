@@ -8,7 +8,6 @@ Microscope Image Denoising", Algorithm 1 and sec. 2. Images are `[B, S, S, C]` f
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,6 +17,7 @@ import optax
 from jaxgan import augment, layers, losses
 from jaxgan.config import option
 from jaxgan.methods import game
+from jaxgan.methods.game import Networks, Optimizers
 from jaxgan.models import dcgan
 from jaxgan.state import (
     GANState,
@@ -71,20 +71,6 @@ class Config:
                 "normalisation in D makes meaningless: use --disc_norm=instance or none"
             )
         losses.adversarial(self.gan_loss, real_target=self.real_target)
-
-
-class Networks(NamedTuple):
-    """The two players."""
-
-    gen: nn.Module
-    disc: nn.Module
-
-
-class Optimizers(NamedTuple):
-    """One optimiser per player."""
-
-    gen: optax.GradientTransformation
-    disc: optax.GradientTransformation
 
 
 def networks(

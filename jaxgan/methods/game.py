@@ -7,6 +7,7 @@ serves both: D takes its value, and G later pulls its own gradient back through 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,6 +16,20 @@ from jaxgan import losses
 from jaxgan.state import GANState, Params, all_reduce_mean, update_ema
 
 Metrics = dict[str, jax.Array]
+
+
+class Networks(NamedTuple):
+    """The two players."""
+
+    gen: nn.Module
+    disc: nn.Module
+
+
+class Optimizers(NamedTuple):
+    """One optimiser per player."""
+
+    gen: optax.GradientTransformation
+    disc: optax.GradientTransformation
 
 
 class Round(NamedTuple):

@@ -15,7 +15,6 @@ masks speckled. experiments/drosophila/README.md has the numbers.
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,6 +24,7 @@ import optax
 from jaxgan import augment, layers, losses
 from jaxgan.config import option
 from jaxgan.methods import game
+from jaxgan.methods.game import Networks, Optimizers
 from jaxgan.models.discriminators import DISCRIMINATORS, discriminator
 from jaxgan.models.maskgan import UPSAMPLING, MaskGenerator
 from jaxgan.state import (
@@ -79,20 +79,6 @@ class Config:
                 "normalisation in D makes meaningless: use --disc_norm=instance or none"
             )
         losses.adversarial(self.gan_loss, real_target=self.real_target)
-
-
-class Networks(NamedTuple):
-    """The two players."""
-
-    gen: nn.Module
-    disc: nn.Module
-
-
-class Optimizers(NamedTuple):
-    """One optimiser per player."""
-
-    gen: optax.GradientTransformation
-    disc: optax.GradientTransformation
 
 
 def networks(

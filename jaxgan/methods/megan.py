@@ -21,6 +21,7 @@ import optax
 from jaxgan import augment, losses
 from jaxgan.config import option
 from jaxgan.methods import game
+from jaxgan.methods.game import Optimizers
 from jaxgan.models import megan
 from jaxgan.models.progressive import enlarge, shrink
 from jaxgan.state import (
@@ -107,13 +108,6 @@ class Networks(NamedTuple):
 
     gen: nn.Module
     disc: nn.Module
-
-
-class Optimizers(NamedTuple):
-    """One optimiser per player."""
-
-    gen: optax.GradientTransformation
-    disc: optax.GradientTransformation
 
 
 def networks(

@@ -6,7 +6,6 @@ Images are `[B, H, W, C]` floats in [-1, 1]; source and target may differ in C.
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,6 +15,7 @@ import optax
 from jaxgan import augment, layers, losses
 from jaxgan.config import option
 from jaxgan.methods import game
+from jaxgan.methods.game import Networks, Optimizers
 from jaxgan.models import unet
 from jaxgan.models.discriminators import DISCRIMINATORS, discriminator
 from jaxgan.state import (
@@ -90,20 +90,6 @@ class Config:
 def _deepest(crop_size: int) -> int:
     """Returns the most levels, from 1 to 8, that `crop_size` divides into."""
     return max([n for n in range(1, 9) if crop_size % 2**n == 0], default=1)
-
-
-class Networks(NamedTuple):
-    """The two players."""
-
-    gen: nn.Module
-    disc: nn.Module
-
-
-class Optimizers(NamedTuple):
-    """One optimiser per player."""
-
-    gen: optax.GradientTransformation
-    disc: optax.GradientTransformation
 
 
 def networks(

@@ -18,6 +18,7 @@ import optax
 from jaxgan import augment, losses
 from jaxgan.config import option
 from jaxgan.methods import dcgan, game
+from jaxgan.methods.game import Optimizers
 from jaxgan.models import progressive
 from jaxgan.state import (
     GANState,
@@ -117,13 +118,6 @@ class Networks(NamedTuple):
 
     gen: progressive.Generator
     disc: progressive.Discriminator
-
-
-class Optimizers(NamedTuple):
-    """One optimiser per player."""
-
-    gen: optax.GradientTransformation
-    disc: optax.GradientTransformation
 
 
 def networks(

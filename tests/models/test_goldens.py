@@ -20,7 +20,7 @@ GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 TOLERANCE = 1e-4  # of the largest value of an array; float32 reaches 3e-6
 
 # What counts as the largest value where it is smaller: a bias before a norm has no
-# gradient, but the rounding of the others, and those of this network are the largest.
+# gradient but rounding, which in this deep network of batch norms reaches 5.5e-5.
 FLOORS = {"sr_disc_dense": 1.0}
 
 U_NET = {"out_channels": 2, "width": 2, "depth": 5, "dropout": 0.0}
